@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the code above the fabric knows of a host of the lab, whichever kind it is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Completed", "Node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that has ended; both outputs are text, undecodable bytes replaced."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Node(Protocol):
+    """One host of the lab: a node, a workload or an external."""
+
+    @property
+    def name(self) -> str:
+        """The name that the topology gives it."""
+        ...
+
+    def run(self, argv: Sequence[str], *, stdin: str = "", timeout: float = 30.0) -> Completed:
+        """Run a command in the host and wait for its end, whatever its exit status.
+
+        Raises HostError when the command is not installed or runs longer than ``timeout`` seconds.
+        """
+        ...
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """Open a socket in the host; it stays there whoever uses it."""
+        ...
+
+    def write_sysctl(self, name: str, value: str) -> None:
+        """Set a sysctl of the host's network by its dotted name under ``net``, e.g. ``ipv4.ip_forward``."""
+        ...

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the oracle says of a flow: the verdict and what decided it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.errors import Place
+from lab.policy.resources import Direction
+
+__all__ = ["Decision", "DefaultDecision", "DefaultReason", "RuleDecision", "Verdict"]
+
+DefaultReason = Literal["tier-end-deny", "profile", "no-policy", "no-profile", "missing-profile", "encapsulation", "self"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleDecision:
+    """A rule of a policy decided; ``rule`` counts from 0 among the policy's rules of that direction."""
+
+    direction: Direction
+    tier: str
+    kind: str
+    namespace: str | None
+    name: str
+    rule: int
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultDecision:
+    """No rule of a policy decided; ``owner`` names the tier or profile behind it, where there is one.
+
+    ``direction`` is None where no endpoint's policy was asked at all.
+    """
+
+    direction: Direction | None
+    reason: DefaultReason
+    owner: str | None = None
+    rule: int | None = None
+    place: Place | None = None
+
+
+Decision = RuleDecision | DefaultDecision
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict of a flow's first packet; an allowed flow names the last direction that was asked."""
+
+    allowed: bool
+    decided_by: Decision

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one node's dataplane must enforce: frozen, comparable, and free of selectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lab.errors import Place
+from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
+from lab.topology import Address, Net
+
+__all__ = [
+    "EndpointPolicy",
+    "IpSet",
+    "PolicyId",
+    "PortMember",
+    "RuleOrigin",
+    "Snapshot",
+    "SnapshotPolicy",
+    "SnapshotProfile",
+    "SnapshotRule",
+    "SnapshotSide",
+    "TierPolicies",
+]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PolicyId:
+    """What names a policy: unique in a snapshot. ``namespace`` is "" for a cluster-wide one."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}" if self.namespace else f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortMember:
+    """A member of a port set: an address that serves a port of a protocol (number)."""
+
+    address: Address
+    protocol: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class IpSet:
+    """Addresses that a rule refers to by ``set_id``, both families together.
+
+    ``kind`` "net" holds networks (a zero prefix never occurs: it is split into two /1), "port" holds
+    PortMembers.
+    """
+
+    set_id: str
+    kind: Literal["net", "port"]
+    nets: frozenset[Net] = frozenset()
+    ports: frozenset[PortMember] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOrigin:
+    """Where a rule comes from; for comments and reports, of no meaning for enforcement."""
+
+    owner: str
+    direction: Direction
+    index: int
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSide:
+    """Source or destination of a rule: all that is given must hold; within a field see each.
+
+    ``nets``: in any of them. ``not_nets``: in none of them. ``sets``: in every one of them.
+    ``not_sets``: in none of them. ``ports`` and ``port_sets``: in any range or any set of both fields together.
+    ``not_ports`` and ``not_port_sets``: in none.
+    """
+
+    nets: tuple[Net, ...] = ()
+    not_nets: tuple[Net, ...] = ()
+    sets: tuple[str, ...] = ()
+    not_sets: tuple[str, ...] = ()
+    ports: tuple[PortRange, ...] = ()
+    port_sets: tuple[str, ...] = ()
+    not_ports: tuple[PortRange, ...] = ()
+    not_port_sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRule:
+    """A flat rule: every field that is given must hold. ``ip_version`` None means both families."""
+
+    action: Action
+    ip_version: Literal[4, 6] | None = None
+    protocol: int | None = None
+    not_protocol: int | None = None
+    icmp: IcmpMatch | None = None
+    not_icmp: IcmpMatch | None = None
+    source: SnapshotSide = SnapshotSide()
+    destination: SnapshotSide = SnapshotSide()
+    origin: RuleOrigin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPolicy:
+    """A policy's rules; those of a direction that it does not apply to are absent."""
+
+    policy_id: PolicyId
+    tier: str
+    ingress: tuple[SnapshotRule, ...]
+    egress: tuple[SnapshotRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotProfile:
+    """A profile's rules."""
+
+    name: str
+    ingress: tuple[SnapshotRule, ...]
+    egress: tuple[SnapshotRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TierPolicies:
+    """The policies of one tier that apply to an endpoint, in order.
+
+    A direction without policies skips the tier. ``pass_by_default``: what happens to a packet that none of
+    them decided (True: next tier, False: drop).
+    """
+
+    name: str
+    ingress: tuple[PolicyId, ...]
+    egress: tuple[PolicyId, ...]
+    pass_by_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPolicy:
+    """A local workload: its interface on the node, its addresses, and what holds for it, in order.
+
+    After the last tier the profiles are asked in order; a packet that none of them decides is dropped. A
+    profile that the snapshot does not hold drops everything that reaches it.
+    """
+
+    interface: str
+    workload: str
+    addresses: tuple[Address, ...]
+    tiers: tuple[TierPolicies, ...]
+    profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one node enforces; keys: interface name, policy id, profile name, set id."""
+
+    node: str
+    endpoints: Mapping[str, EndpointPolicy]
+    policies: Mapping[PolicyId, SnapshotPolicy]
+    profiles: Mapping[str, SnapshotProfile]
+    ip_sets: Mapping[str, IpSet]

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows: who sends what to whom. Read from a file, or every one that a topology declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lab.errors import Place
+
+__all__ = ["DEFAULT_SOURCE_PORT", "Family", "Flow", "HttpRequest", "IcmpHeader"]
+
+Family = Literal[4, 6]
+DEFAULT_SOURCE_PORT = 40000
+"""The source port of a flow that names none; above all declared ports and below Linux's last ephemeral one."""
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpHeader:
+    """Type and code of an ICMP or ICMPv6 flow."""
+
+    type: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """The request that makes a flow an HTTP flow."""
+
+    method: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The first packet of a conversation, one way.
+
+    ``source`` and ``destination`` are names of ends; ``protocol`` is an IP protocol number; ``port`` is
+    None where the protocol has none; ``source_port`` is None when the flow names none (DEFAULT_SOURCE_PORT
+    is then sent and judged).
+    """
+
+    source: str
+    destination: str
+    protocol: int
+    port: int | None
+    family: Family
+    source_port: int | None = None
+    icmp: IcmpHeader | None = None
+    http: HttpRequest | None = None
+    place: Place | None = field(default=None, compare=False)
