@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``policylab explain``: which tier, policy and rule decides a flow, and why the earlier ones did not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lab.cli.options import output_option, resource_arguments, topology_argument
+from lab.oracle import Oracle
+from lab.policy.load import load_resources
+from lab.topology.flows_file import read_flow
+from lab.topology.load import load_topology
+
+__all__ = ["explain"]
+
+
+@click.command()
+@topology_argument
+@resource_arguments
+@click.option("--from", "source", required=True, metavar="END", help="Who sends: namespace/workload or an external.")
+@click.option("--to", "destination", required=True, metavar="END", help="Who is to receive.")
+@click.option("--protocol", default="TCP", show_default=True, help="Name or number.")
+@click.option("--port", type=int, help="Destination port, for protocols that have one.")
+@click.option("--source-port", type=int, help="Source port, if it matters.")
+@click.option("--icmp-type", type=int, help="ICMP or ICMPv6 type; default: echo request.")
+@click.option("--icmp-code", type=int, help="ICMP or ICMPv6 code; default: 0.")
+@click.option("--family", type=click.Choice(["ipv4", "ipv6"]), help="Default: IPv4 where both ends have it.")
+@output_option
+def explain(topology: Path, resources: tuple[Path, ...], output: str, **words: object) -> None:
+    """Tell for one flow what decides, in both directions, and why what came before did not."""
+    loaded = load_topology(topology)
+    oracle = Oracle(loaded, load_resources(resources, loaded))
+    explanation = oracle.explain(read_flow(_flow_entry(words), loaded, "command line"))
+    click.echo(json.dumps(explanation.to_dict(), indent=1) if output == "json" else explanation.render())
+
+
+def _flow_entry(words: dict[str, object]) -> dict[str, object]:
+    """The options as an entry of a flows file, so that one reader checks both."""
+    entry = {
+        "from": words["source"],
+        "to": words["destination"],
+        "protocol": words["protocol"],
+        "port": words["port"],
+        "source_port": words["source_port"],
+        "family": words["family"],
+    }
+    icmp = {"type": words["icmp_type"], "code": words["icmp_code"]}
+    if any(value is not None for value in icmp.values()):
+        entry["icmp"] = {key: value for key, value in icmp.items() if value is not None}
+    return {key: value for key, value in entry.items() if value is not None}

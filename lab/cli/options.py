@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments and options that several commands share, and what they are read into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from lab.errors import TopologyError
+from lab.policy.load import load_resources
+from lab.policy.resources import Resources
+from lab.topology import Flow, Topology
+from lab.topology.flows import default_flows
+from lab.topology.flows_file import load_flows
+from lab.topology.load import load_topology
+
+__all__ = ["Question", "flows_option", "output_option", "read_question", "resource_arguments", "topology_argument"]
+
+
+topology_argument = click.argument("topology", type=click.Path(path_type=Path))
+resource_arguments = click.argument("resources", nargs=-1, type=click.Path(path_type=Path))
+flows_option = click.option(
+    "--flows", "flows_file", type=click.Path(path_type=Path), help="A YAML or JSON list of flows; default: all."
+)
+output_option = click.option(
+    "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the results."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the user asks about: a topology, the resources in it, and flows."""
+
+    topology: Topology
+    resources: Resources
+    flows: tuple[Flow, ...]
+
+
+def read_question(topology_file: Path, resource_files: tuple[Path, ...], flows_file: Path | None) -> Question:
+    """Read all three from files, or raise LabError naming the place."""
+    topology = load_topology(topology_file)
+    resources = load_resources(resource_files, topology)
+    flows = default_flows(topology) if flows_file is None else load_flows(flows_file, topology)
+    if not flows:
+        raise TopologyError(
+            "no flow to judge",
+            place=str(topology_file if flows_file is None else flows_file),
+            next_step="declare ports on workloads or externals, or name flows with --flows",
+        )
+    return Question(topology, resources, flows)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as users and programs read them: one row a flow, and a summary (the format of the design)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.oracle.verdict import Decision, RuleDecision, Verdict
+from lab.protocols import protocol_label
+from lab.topology import Flow
+
+__all__ = ["Observed", "Results", "Row", "decision_to_dict", "flow_to_dict"]
+
+Observed = Literal["allow", "deny", "inconclusive"]
+Word = Literal["allow", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A flow, what the oracle expects of it, and what was observed (None when nothing was sent)."""
+
+    flow: Flow
+    verdict: Verdict
+    observed: Observed | None = None
+
+    @property
+    def expected(self) -> Word:
+        """The oracle's verdict as results spell it."""
+        return "allow" if self.verdict.allowed else "deny"
+
+    @property
+    def wrong(self) -> bool:
+        """Whether a verdict was observed and is not the expected one."""
+        return self.observed in ("allow", "deny") and self.observed != self.expected
+
+    def to_dict(self) -> dict[str, object]:
+        """The row as JSON holds it."""
+        return flow_to_dict(self.flow) | {
+            "expected": self.expected,
+            "observed": self.observed,
+            "decided_by": decision_to_dict(self.verdict.decided_by),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The rows of one run, in the order of its flows."""
+
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(
+        cls, flows: Sequence[Flow], verdicts: Sequence[Verdict], observed: Sequence[Observed] | None = None
+    ) -> Results:
+        """Put together what was asked, expected and, if anything was sent, observed."""
+        seen: Sequence[Observed | None] = [None] * len(flows) if observed is None else observed
+        return cls(tuple(Row(*columns) for columns in zip(flows, verdicts, seen, strict=True)))
+
+    @property
+    def wrong(self) -> tuple[Row, ...]:
+        """The rows on which observation and oracle differ."""
+        return tuple(row for row in self.rows if row.wrong)
+
+    @property
+    def inconclusive(self) -> tuple[Row, ...]:
+        """The rows of which nothing can be said."""
+        return tuple(row for row in self.rows if row.observed == "inconclusive")
+
+    @property
+    def conformant(self) -> bool:
+        """Whether every row that was observed is as expected."""
+        return not self.wrong and not self.inconclusive
+
+    def summary(self) -> dict[str, int]:
+        """Counts as the design names them: allowed and denied are observed ones, or expected if nothing was sent."""
+        words = Counter(row.observed or row.expected for row in self.rows)
+        return {
+            "rows": len(self.rows),
+            "allowed": words["allow"],
+            "denied": words["deny"],
+            "mismatches": len(self.wrong),
+            "inconclusive": words["inconclusive"],
+        }
+
+    def to_dict(self) -> dict[str, object]:
+        """The whole result as JSON holds it."""
+        return {"rows": [row.to_dict() for row in self.rows], "summary": self.summary()}
+
+
+def flow_to_dict(flow: Flow) -> dict[str, object]:
+    """A flow as results and flows files spell it."""
+    spelled: dict[str, object] = {
+        "from": flow.source,
+        "to": flow.destination,
+        "protocol": protocol_label(flow.protocol),
+        "port": flow.port,
+        "family": f"ipv{flow.family}",
+    }
+    if flow.source_port is not None:
+        spelled["source_port"] = flow.source_port
+    if flow.icmp is not None:
+        spelled["icmp"] = {"type": flow.icmp.type, "code": flow.icmp.code}
+    if flow.http is not None:
+        spelled["http"] = {"method": flow.http.method, "path": flow.http.path}
+    return spelled
+
+
+def decision_to_dict(decision: Decision) -> dict[str, object]:
+    """``decided_by``: the rule that decided, or the default where none did."""
+    place = {"file": decision.place.file, "line": decision.place.line} if decision.place is not None else {}
+    direction = decision.direction.value if decision.direction is not None else None
+    if isinstance(decision, RuleDecision):
+        return {
+            "direction": direction,
+            "tier": decision.tier,
+            "kind": decision.kind,
+            "namespace": decision.namespace,
+            "name": decision.name,
+            "rule": decision.rule,
+            **place,
+        }
+    owner = {} if decision.owner is None else {"owner": decision.owner}
+    rule = {} if decision.rule is None else {"rule": decision.rule}
+    return {"direction": direction, "default": decision.reason, **owner, **rule, **place}

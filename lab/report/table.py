@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results on the terminal: JSON for programs, one aligned line a flow for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import click
+
+from lab.conformance.results import Results, Row, decision_to_dict
+from lab.protocols import protocol_label
+from lab.topology import Flow
+
+__all__ = ["decision_text", "flow_text", "print_results"]
+
+HEADINGS = ("from", "to", "flow", "family", "expected", "observed", "", "decided by")
+
+
+def print_results(results: Results, output: str) -> None:
+    """Print results as ``table`` or ``json``; with JSON nothing else goes to stdout."""
+    if output == "json":
+        click.echo(json.dumps(results.to_dict(), indent=1))
+        return
+    for line in table_lines([_cells(row) for row in results.rows]):
+        click.echo(line)
+    counts = results.summary()
+    click.echo(", ".join(f"{count} {word}" for word, count in counts.items()))
+
+
+def table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Headings and rows, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
+    for cells in (HEADINGS, *rows):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def flow_text(flow: Flow) -> str:
+    """Protocol and ports of a flow: ``80/TCP``, ``ICMP 8/0``."""
+    name = str(protocol_label(flow.protocol))
+    if flow.icmp is not None:
+        return f"{name} {flow.icmp.type}/{flow.icmp.code}"
+    ports = name if flow.port is None else f"{flow.port}/{name}"
+    return ports if flow.source_port is None else f"{ports} from {flow.source_port}"
+
+
+def decision_text(row: Row) -> str:
+    """What decided, in one phrase with its place."""
+    told = decision_to_dict(row.verdict.decided_by)
+    place = f" ({told['file']}:{told['line']})" if "file" in told else ""
+    direction = told["direction"] or "path"
+    if "default" in told:
+        owner = f" {told['owner']}" if "owner" in told else ""
+        return f"{direction}: {told['default']}{owner}{place}"
+    home = f"{told['namespace']}/" if told["namespace"] else ""
+    return f"{direction}: {told['tier']}/{told['kind']} {home}{told['name']} rule {told['rule']}{place}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    flow = row.flow
+    return (
+        flow.source,
+        flow.destination,
+        flow_text(flow),
+        f"ipv{flow.family}",
+        row.expected,
+        row.observed or "-",
+        "WRONG" if row.wrong else "",
+        decision_text(row),
+    )
