@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scenario: topology, resources and flows as documents, so that they can be cut down, written and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lab.document import read_documents
+from lab.errors import PolicyError, TopologyError
+from lab.policy.load import load_resources
+from lab.policy.resources import Resources
+from lab.topology import Flow, Topology
+from lab.topology.flows_file import load_flows
+from lab.topology.load import load_topology
+
+__all__ = ["Entry", "LoadedScenario", "Scenario"]
+
+Entry = Mapping[str, object]
+"""One YAML document or flow as plain data."""
+
+TOPOLOGY, RESOURCES, FLOWS, BEFORE = "topology.yaml", "resources.yaml", "flows.yaml", "before"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScenario:
+    """A scenario read by the same readers as a user's files; ``before`` is applied first, in order."""
+
+    topology: Topology
+    before: tuple[Resources, ...]
+    resources: Resources
+    flows: tuple[Flow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``resources`` are in force when ``flows`` are sent; each of ``before`` was in force earlier, in order."""
+
+    topology: Entry
+    resources: tuple[Entry, ...]
+    flows: tuple[Entry, ...]
+    before: tuple[tuple[Entry, ...], ...] = ()
+
+    @classmethod
+    def read(cls, directory: Path) -> Scenario:
+        """Read what ``write`` wrote; raises LabError naming the file that is missing or broken."""
+        (topology,) = read_documents(directory / TOPOLOGY, TopologyError)
+        (flows,) = read_documents(directory / FLOWS, TopologyError)
+        earlier = sorted((directory / BEFORE).glob("*.yaml"))
+        return cls(
+            topology.value,
+            _documents(directory / RESOURCES),
+            tuple(flows.value),
+            tuple(_documents(file) for file in earlier),
+        )
+
+    def write(self, directory: Path) -> None:
+        """Write the files that ``policylab verify`` and ``replay`` read."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / TOPOLOGY).write_text(_dump([self.topology]))
+        (directory / RESOURCES).write_text(_dump(self.resources))
+        (directory / FLOWS).write_text(_dump([list(self.flows)]))
+        for number, documents in enumerate(self.before, start=1):
+            (directory / BEFORE).mkdir(exist_ok=True)
+            (directory / BEFORE / f"{number:02}.yaml").write_text(_dump(documents))
+
+    def load(self, directory: Path) -> LoadedScenario:
+        """Write the scenario and read it as a user's files are read; places then point into ``directory``."""
+        self.write(directory)
+        topology = load_topology(directory / TOPOLOGY)
+        earlier = sorted((directory / BEFORE).glob("*.yaml"))
+        return LoadedScenario(
+            topology,
+            tuple(load_resources([file], topology) for file in earlier),
+            load_resources([directory / RESOURCES], topology),
+            load_flows(directory / FLOWS, topology),
+        )
+
+
+def _documents(file: Path) -> tuple[Entry, ...]:
+    return tuple(document.value for document in read_documents(file, PolicyError))
+
+
+def _dump(documents: Sequence[object]) -> str:
+    text: str = yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    return text
