@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Harnesses kept between scenarios: a lab is built once for a topology and a dataplane, then only policy changes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from dataplanes.api import Dataplane, Evidence
+from lab.conformance.harness import Harness
+from lab.conformance.results import Results
+from lab.conformance.scenario import LoadedScenario, Scenario
+from lab.errors import DataplaneError
+from lab.oracle import Oracle
+from lab.policy.resources import Resources
+from lab.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.traffic.prober import Observation
+    from lab.traffic.recorder import Recorder
+
+__all__ = ["Outcome", "Pool"]
+
+KEPT_LABS = 4
+"""Labs open at a time; each holds namespaces, descriptors and socket buffers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a scenario gave: results with what both ends saw, or the dataplane's own error."""
+
+    results: Results
+    observations: tuple[Observation, ...] = ()
+    error: DataplaneError | None = None
+
+    @property
+    def conformant(self) -> bool:
+        """Whether the dataplane did all that the oracle expects."""
+        return self.error is None and self.results.conformant
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What is wrong, so that a smaller example can be held to the same fault."""
+        if self.error is not None:
+            return frozenset({"error"})
+        wrong = {f"{row.expected}, seen as {row.observed}" for row in self.results.wrong}
+        return frozenset(wrong | ({"inconclusive"} if self.results.inconclusive else set()))
+
+
+class Pool:
+    """A context manager that owns the labs of one run."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[tuple[str, str], tuple[Harness, ExitStack]] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._open:
+            self._close(next(iter(self._open)))
+
+    def run(self, scenario: Scenario, dataplane: type[Dataplane], recorder: Recorder | None = None) -> Outcome:
+        """Apply what was before, then the resources; send the flows and compare them with the oracle.
+
+        Raises LabError when the scenario does not load, HostError when the lab cannot be had; a failing
+        dataplane is an outcome.
+        """
+        with tempfile.TemporaryDirectory(prefix="policylab-") as scratch:
+            return self.run_loaded(scenario.load(Path(scratch)), dataplane, recorder, key=_key(scenario))
+
+    def run_loaded(
+        self, loaded: LoadedScenario, dataplane: type[Dataplane], recorder: Recorder | None = None, *, key: str
+    ) -> Outcome:
+        """The same for a scenario that has been read; ``key`` says which scenarios share a topology."""
+        verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
+        try:
+            harness = self._harness(loaded.topology, dataplane, key)
+            for resources in (Resources(), *loaded.before, loaded.resources):
+                harness.apply(resources)
+        except DataplaneError as error:
+            self._discard((key, dataplane.name))
+            return Outcome(Results.of(loaded.flows, verdicts), error=error)
+        seen = harness.observe(loaded.flows, recorder)
+        return Outcome(Results.of(loaded.flows, verdicts, [each.verdict for each in seen]), tuple(seen))
+
+    def evidence(self, scenario: Scenario, dataplane: type[Dataplane]) -> Mapping[str, Evidence]:
+        """Counters and rulesets of the lab in which a scenario just ran; empty when its dataplane failed."""
+        kept = self._open.get((_key(scenario), dataplane.name))
+        return {} if kept is None else kept[0].evidence()
+
+    def _harness(self, topology: Topology, dataplane: type[Dataplane], key: str) -> Harness:
+        name = (key, dataplane.name)
+        if name not in self._open:
+            while len(self._open) >= KEPT_LABS:
+                self._close(next(iter(self._open)))
+            with ExitStack() as stack:
+                harness = stack.enter_context(Harness(topology, dataplane))
+                self._open[name] = harness, stack.pop_all()
+        self._open.move_to_end(name)
+        return self._open[name][0]
+
+    def _discard(self, name: tuple[str, str]) -> None:
+        """Close a lab whose dataplane failed: its state is not to be built upon."""
+        if name in self._open:
+            self._close(name)
+
+    def _close(self, name: tuple[str, str]) -> None:
+        _, stack = self._open.pop(name)
+        stack.close()
+
+
+def _key(scenario: Scenario) -> str:
+    return json.dumps(scenario.topology, sort_keys=True)
