@@ -52,13 +52,14 @@ class IpSet:
     """Addresses that a rule refers to by ``set_id``, both families together.
 
     ``kind`` "net" holds networks (a zero prefix never occurs: it is split into two /1), "port" holds
-    PortMembers.
+    PortMembers. ``about`` says what the set stands for (a selector, a named port) in comments and reports.
     """
 
     set_id: str
     kind: Literal["net", "port"]
     nets: frozenset[Net] = frozenset()
     ports: frozenset[PortMember] = frozenset()
+    about: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
