@@ -145,13 +145,9 @@ def _locate(loc: Sequence[Step], data: Any) -> tuple[Step, ...]:
     """Follow pydantic's location through the data, passing over what only names alternatives of a union."""
     path: list[Step] = []
     for step in loc:
-        if isinstance(data, dict) and step in data:
+        if step in (data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()):
             data = data[step]
-        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
-            data = data[step]
-        else:
-            continue
-        path.append(step)
+            path.append(step)
     return tuple(path)
 
 
