@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The expectations: one YAML file each in ``cases/``, named by its id, with verdicts written by hand.
+
+A case has one or more steps. Each puts its ``resources`` in force (none: no policy), in place of those of the
+step before, and says of its ``flows`` whether they are allowed. A flow is spelled as in a flows file, with one
+convenience: without ``family`` it stands for two flows, one a family (ICMP and ICMPv6 by name have but one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from dataplanes.api import Capability
+from lab.conformance.scenario import Entry, Scenario
+from lab.document import Document, parse_documents
+from lab.errors import LabError, Place
+from lab.protocols import ICMP, ICMPV6, protocol_number
+from lab.schema import StrictModel, validate
+
+__all__ = ["Case", "ExpectedFlow", "Level", "Step", "load_cases", "parse_case"]
+
+Level = Literal["core", "extended"]
+
+_CASES, _TOPOLOGIES = "cases", "topologies"
+_FAMILY_OF_NAME = {ICMP: ("ipv4",), ICMPV6: ("ipv6",)}
+_CAPABILITY_OF_FAMILY = {"ipv4": Capability.IPV4, "ipv6": Capability.IPV6}
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedFlow:
+    """A flow as a flows file spells it, family included, and the verdict that the rule demands."""
+
+    entry: Entry
+    allowed: bool
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Resource documents as users write them, and what must hold while they are in force."""
+
+    title: str | None
+    resources: tuple[Entry, ...]
+    flows: tuple[ExpectedFlow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One expectation.
+
+    ``provable``: without any policy all of its flows are allowed, so that a denial is the policy's doing; the
+    runner checks that first (``control`` gives the scenario). ``unconfirmed``: derived from upstream's sources,
+    never seen in a run of it.
+    """
+
+    id: str
+    title: str
+    source: str
+    capabilities: frozenset[Capability]
+    level: Level
+    unconfirmed: bool
+    topology: Entry
+    provable: bool
+    steps: tuple[Step, ...]
+    place: Place
+
+    def scenario(self, number: int) -> Scenario:
+        """Step ``number``, counted from 0, after all steps before it."""
+        before = tuple(step.resources for step in self.steps[:number])
+        step = self.steps[number]
+        return Scenario(self.topology, step.resources, tuple(flow.entry for flow in step.flows), before)
+
+    def control(self) -> Scenario | None:
+        """Every flow of the case once, without policy: all must be allowed. None where that proves nothing."""
+        if not self.provable:
+            return None
+        entries = [flow.entry for step in self.steps for flow in step.flows]
+        distinct = tuple(entry for number, entry in enumerate(entries) if entry not in entries[:number])
+        return Scenario(self.topology, (), distinct)
+
+    def within(self, declared: Iterable[Capability]) -> Case | None:
+        """The case as a dataplane with these capabilities meets it, or None when it does not meet it at all.
+
+        Flows of a family that is not declared are left out, unless the case itself is about that family.
+        """
+        declared = frozenset(declared)
+        if not self.capabilities <= declared:
+            return None
+        families = {family for family, capability in _CAPABILITY_OF_FAMILY.items() if capability in declared}
+        steps = tuple(
+            replace(step, flows=tuple(flow for flow in step.flows if flow.entry["family"] in families))
+            for step in self.steps
+        )
+        return replace(self, steps=steps) if any(step.flows for step in steps) else None
+
+
+class _StepModel(StrictModel):
+    """A step; its flows' other keys are checked by the reader of flows files."""
+
+    title: str | None = None
+    resources: list[dict[str, Any]] = Field(default_factory=list)
+    flows: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class _CaseModel(StrictModel):
+    """A whole case file."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*){1,2}$")]
+    title: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    capabilities: list[Literal[tuple(each.value for each in Capability)]]  # type: ignore[valid-type]  # the enum's values
+    level: Level
+    unconfirmed: bool = False
+    topology: str = "conformance"
+    control: Literal["none"] | None = None
+    steps: Annotated[list[_StepModel], Field(min_length=1)]
+
+
+@cache
+def load_cases() -> tuple[Case, ...]:
+    """All expectations, ordered by id; raises LabError with file, line and column for a file that is wrong."""
+    directory = files(__package__) / _CASES
+    names = sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(".yaml"))
+    cases = [parse_case((directory / name).read_bytes(), name) for name in names]
+    return tuple(sorted(cases, key=lambda case: case.id))
+
+
+def parse_case(data: bytes | str, file: str) -> Case:
+    """Read the text of a case file; ``file`` must be its id with ``.yaml``."""
+    document = _only_document(data, file)
+    model = validate(_CaseModel, document, LabError)
+    if file != f"{model.id}.yaml":
+        raise LabError("the id is not the file's name", place=document.place(("id",)), value=model.id)
+    return Case(
+        id=model.id,
+        title=model.title,
+        source=model.source,
+        capabilities=frozenset(Capability(value) for value in model.capabilities),
+        level=model.level,
+        unconfirmed=model.unconfirmed,
+        topology=_topology(model.topology, document),
+        provable=model.control is None,
+        steps=tuple(_step(step, document, number) for number, step in enumerate(model.steps)),
+        place=document.place(),
+    )
+
+
+def _only_document(data: bytes | str, file: str) -> Document:
+    documents = parse_documents(data, file, LabError)
+    if len(documents) != 1:
+        raise LabError("not one document but another number of them", place=file, value=len(documents), allowed="one")
+    return documents[0]
+
+
+@cache
+def _topologies() -> Mapping[str, Entry]:
+    directory = files(__package__) / _TOPOLOGIES
+    texts = {entry.name: entry.read_bytes() for entry in directory.iterdir() if entry.name.endswith(".yaml")}
+    return {name.removesuffix(".yaml"): _only_document(text, name).value for name, text in texts.items()}
+
+
+def _topology(name: str, case: Document) -> Entry:
+    known = _topologies()
+    if name not in known:
+        place = case.place(("topology",))
+        raise LabError("no such topology", place=place, value=name, allowed=", ".join(sorted(known)))
+    return known[name]
+
+
+def _step(step: _StepModel, document: Document, number: int) -> Step:
+    flows = [
+        expected
+        for index, spelled in enumerate(step.flows)
+        for expected in _expected(spelled, document, ("steps", number, "flows", index))
+    ]
+    return Step(step.title, tuple(step.resources), tuple(flows))
+
+
+def _expected(spelled: Entry, document: Document, path: tuple[str | int, ...]) -> Iterator[ExpectedFlow]:
+    """The flow, or the two flows, that an entry stands for."""
+    word, place = spelled.get("expect"), document.place(path)
+    if word not in ("allow", "deny"):
+        raise LabError("a flow without its verdict", place=place, value=word, allowed="expect: allow, expect: deny")
+    entry = {key: value for key, value in spelled.items() if key != "expect"}
+    for family in _families(entry):
+        yield ExpectedFlow({**entry, "family": family}, word == "allow", place)
+
+
+def _families(entry: Entry) -> Iterable[object]:
+    if "family" in entry:
+        return (entry["family"],)
+    protocol = entry.get("protocol")
+    number = protocol_number(protocol) if isinstance(protocol, str) else None
+    return _FAMILY_OF_NAME.get(number, ("ipv4", "ipv6")) if number is not None else ("ipv4", "ipv6")
