@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``policylab doctor``: what this host can and cannot do, and the one command that mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import click
+
+from lab.errors import HostError
+from lab.fabric.host import Finding, apt_install, examine, fitness
+
+__all__ = ["doctor", "mending", "table"]
+
+_CONCLUSIONS = {
+    "yes": "A lab of network namespaces can work here.",
+    "no": "A lab of network namespaces cannot work here.",
+    "inconclusive": "Whether a lab of network namespaces can work here could not be told.",
+}
+_APT = apt_install("")
+
+
+@click.command()
+@click.option(
+    "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the answer."
+)
+@click.pass_context
+def doctor(context: click.Context, output: str) -> None:
+    """Tell what this host can and cannot do, and the one command that mends it.
+
+    Ends 3 only if not even a lab of network namespaces can work here.
+    """
+    findings = examine()
+    fit = fitness(findings)
+    if output == "json":
+        answer = {"fit": fit, "findings": [asdict(finding) for finding in findings], "mend": mending(findings)}
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(table(findings))
+        click.echo(f"\n{_CONCLUSIONS[fit]}")
+        for command in mending(findings):
+            click.echo(f"mend: {command}")
+    context.exit(HostError.exit_code if fit == "no" else 0)
+
+
+def mending(findings: Iterable[Finding]) -> list[str]:
+    """The commands that mend what is missing, with all Debian packages in one."""
+    mends = list(dict.fromkeys(finding.mend for finding in findings if finding.mend and finding.state != "yes"))
+    packages = [mend.removeprefix(_APT) for mend in mends if mend.startswith(_APT)]
+    others = [mend for mend in mends if not mend.startswith(_APT)]
+    return ([apt_install(*packages)] if packages else []) + others
+
+
+def table(findings: Iterable[Finding]) -> str:
+    """Findings as lines of columns: what, whether, needed for, what was seen."""
+    rows = [(finding.name, finding.state, finding.needed_for, finding.detail) for finding in findings]
+    names, states, needs = (max(len(row[column]) for row in rows) for column in range(3))
+    return "\n".join(
+        f"{name:<{names}}  {state:<{states}}  {needed:<{needs}}  {detail}" for name, state, needed, detail in rows
+    )

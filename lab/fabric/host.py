@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this host can and cannot do for a lab: each finding is tried or read, never assumed.
+
+What needs a network namespace is tried in a throw-away one by a process of its own (``lab.fabric.host_trials``);
+the host itself is only read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["CORE", "Finding", "State", "apt_install", "capabilities", "dump", "examine", "fitness", "last_line"]
+
+State = Literal["yes", "no", "inconclusive"]
+
+# Without one of these not even a lab of network namespaces can work.
+CORE = ("network namespaces", "veth", "AF_PACKET")
+
+# The oldest kernel of the matrix that the suite is held to.
+OLDEST_KERNEL = (5, 10)
+
+# Bits of the effective capability set (linux/capability.h) that building a lab takes.
+_CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
+
+# The number of bpf(2), which glibc does not wrap (asm/unistd.h of each machine).
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+
+# Trials run a score of commands with a limit of 10 s each; a host on which they take this long is no host for labs.
+_TRIALS_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the host can do or cannot, or of which that could not be told.
+
+    Attributes:
+        name: what was looked for.
+        state: ``yes``, ``no`` or ``inconclusive``.
+        detail: what was seen, in a few words.
+        needed_for: the commands or dataplanes that need it.
+        mend: what makes a ``no`` a ``yes``, where one command does and something uses it already.
+    """
+
+    name: str
+    state: State
+    detail: str
+    needed_for: str
+    mend: str | None = None
+
+
+def examine() -> tuple[Finding, ...]:
+    """Look at this host; takes a second or two, changes nothing on it, and needs no root to answer."""
+    return (_root(), _kernel(), *_trials(), _cgroup(), _bpf(), _btf(), _bpffs(), _bcc(), _headers(), _kvm(), _docker())
+
+
+def fitness(findings: Iterable[Finding]) -> State:
+    """Whether a lab of network namespaces can work on this host, at least for root."""
+    states = {finding.name: finding.state for finding in findings}
+    core = {states.get(name, "inconclusive") for name in CORE}
+    return "no" if "no" in core else "inconclusive" if "inconclusive" in core else "yes"
+
+
+def apt_install(*packages: str) -> str:
+    """The command that installs Debian packages."""
+    return f"apt-get install --no-install-recommends {' '.join(packages)}"
+
+
+def capabilities() -> int:
+    """The effective capability set of this process, as a bit field."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines["CapEff"], 16)
+
+
+def _trials() -> tuple[Finding, ...]:
+    """Run the trials in a process of their own and read what it found."""
+    command = [sys.executable, "-m", "lab.fabric.host_trials"]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_TRIALS_SECONDS, check=True)
+    except subprocess.TimeoutExpired:
+        return (Finding(CORE[0], "inconclusive", f"the trials took longer than {_TRIALS_SECONDS} s", "every lab"),)
+    except subprocess.CalledProcessError as failed:
+        detail = f"the trials died: {last_line(failed.stderr) or f'status {failed.returncode}'}"
+        return (Finding(CORE[0], "inconclusive", detail, "every lab"),)
+    return tuple(Finding(**entry) for entry in json.loads(ended.stdout))
+
+
+def dump(findings: Iterable[Finding]) -> str:
+    """Findings as JSON text, the way that trials hand them over."""
+    return json.dumps([asdict(finding) for finding in findings])
+
+
+def last_line(text: str) -> str:
+    """The last line of a command's complaint that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _root() -> Finding:
+    missing = [name for bit, name in _CAPABILITIES.items() if not capabilities() >> bit & 1]
+    if missing:
+        return Finding("root", "no", f"lacks {', '.join(missing)}", "every lab", "run the command as root (sudo)")
+    return Finding("root", "yes", f"uid {os.geteuid()} with {', '.join(_CAPABILITIES.values())}", "every lab")
+
+
+def _kernel() -> Finding:
+    release = platform.release()
+    digits = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
+    new_enough = digits >= OLDEST_KERNEL
+    oldest = ".".join(map(str, OLDEST_KERNEL))
+    detail = f"{release} {platform.machine()}" + ("" if new_enough else f"; the suite is held to {oldest} and newer")
+    return Finding("kernel", "yes" if new_enough else "no", detail, "every lab")
+
+
+def _cgroup() -> Finding:
+    mounts = _mounted("cgroup2")
+    detail = f"mounted at {mounts[0]}" if mounts else "not mounted"
+    return Finding("cgroup v2", "yes" if mounts else "no", detail, "sockmap (to come)")
+
+
+def _bpf() -> Finding:
+    needed = "xdp, sockmap (to come)"
+    number = _BPF_SYSCALL.get(platform.machine())
+    if number is None:
+        return Finding("BPF", "inconclusive", f"bpf(2) has no known number on {platform.machine()}", needed)
+    # bpf(BPF_MAP_CREATE): map_type ARRAY, key_size 4, value_size 4, max_entries 1.
+    attributes = (ctypes.c_uint32 * 4)(2, 4, 4, 1)
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.syscall(number, 0, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    if descriptor >= 0:
+        os.close(descriptor)
+        return Finding("BPF", "yes", "a map was made", needed)
+    code = ctypes.get_errno()
+    state: State = "inconclusive" if code == errno.EPERM else "no"
+    return Finding("BPF", state, f"bpf(2): {os.strerror(code)}", needed)
+
+
+def _btf() -> Finding:
+    return _exists("BTF", Path("/sys/kernel/btf/vmlinux"), "xdp, sockmap (to come)")
+
+
+def _bpffs() -> Finding:
+    needed = "xdp, sockmap (to come)"
+    if mounts := _mounted("bpf"):
+        return Finding("bpffs", "yes", f"mounted at {mounts[0]}", needed)
+    known = "\tbpf\n" in Path("/proc/filesystems").read_text(encoding="ascii")
+    detail = "known to the kernel, not mounted: a lab mounts its own" if known else "not known to the kernel"
+    return Finding("bpffs", "yes" if known else "no", detail, needed)
+
+
+def _bcc() -> Finding:
+    return _exists("bcc", Path("/usr/lib/python3/dist-packages/bcc/__init__.py"), "xdp, sockmap (to come)")
+
+
+def _headers() -> Finding:
+    return _exists("headers of this kernel", Path("/lib/modules", platform.release(), "build"), "bcc (to come)")
+
+
+def _kvm() -> Finding:
+    """Whether /dev/kvm may be opened; whether stock guests run well under it only a guest could tell."""
+    needed = "kernel matrix (to come)"
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return Finding("KVM", "no", f"/dev/kvm: {error.strerror}; machines are emulated", needed)
+    return Finding("KVM", "inconclusive", "/dev/kvm opens; whether guests run well was not tried", needed)
+
+
+def _docker() -> Finding:
+    needed = "container nodes (to come)"
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not address.startswith("unix://"):
+        return Finding("docker daemon", "no", f"DOCKER_HOST={address} is not on this host", needed)
+    path = address.removeprefix("unix://")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
+        daemon.settimeout(5)
+        try:
+            daemon.connect(path)
+            daemon.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            answer = daemon.recv(64)
+        except OSError as error:
+            state: State = "inconclusive" if isinstance(error, PermissionError) else "no"
+            return Finding("docker daemon", state, f"{path}: {error.strerror or error}", needed)
+    line = answer.decode("ascii", "replace").partition("\r\n")[0]
+    return Finding("docker daemon", "yes" if " 200 " in line else "no", f"{path}: {line}", needed)
+
+
+def _exists(name: str, place: Path, needed_for: str) -> Finding:
+    there = place.exists()
+    return Finding(name, "yes" if there else "no", str(place) if there else f"no {place}", needed_for)
+
+
+def _mounted(kind: str) -> list[str]:
+    """Where file systems of that kind are mounted, in this process's view."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    return [fields[1] for line in mounts.splitlines() if (fields := line.split(" "))[2] == kind]
