@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a topology file says: parsed, validated, plain data; and the flows between its ends."""
 
-from lab.topology.flows import DEFAULT_SOURCE_PORT, Family, Flow, HttpRequest, IcmpHeader
+from lab.topology.flows import DEFAULT_SOURCE_PORT, Family, Flow, HttpRequest, IcmpHeader, default_flows
 from lab.topology.model import (
     Address,
     End,
@@ -39,4 +39,5 @@ __all__ = [
     "Topology",
     "Workload",
     "address_of",
+    "default_flows",
 ]

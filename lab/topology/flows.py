@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lab.errors import Place
+from lab.topology.model import Endpoint, Topology, address_of
 
-__all__ = ["DEFAULT_SOURCE_PORT", "Family", "Flow", "HttpRequest", "IcmpHeader"]
+__all__ = ["DEFAULT_SOURCE_PORT", "FAMILIES", "Family", "Flow", "HttpRequest", "IcmpHeader", "default_flows"]
 
 Family = Literal[4, 6]
+FAMILIES: tuple[Family, ...] = (4, 6)
 DEFAULT_SOURCE_PORT = 40000
 """The source port of a flow that names none; above all declared ports and below Linux's last ephemeral one."""
 
@@ -49,3 +51,25 @@ class Flow:
     icmp: IcmpHeader | None = None
     http: HttpRequest | None = None
     place: Place | None = field(default=None, compare=False)
+
+
+def default_flows(topology: Topology) -> tuple[Flow, ...]:
+    """Make the flows of a topology without a flows file, IPv4 before IPv6 for each pair and port.
+
+    Every ordered pair of different workloads and externals, every declared port of the destination (one that
+    is declared under two names counts once), every family that both have.
+    """
+    ends = topology.endpoints()
+    return tuple(
+        Flow(source.name, destination.name, protocol, port, family)
+        for source in ends
+        for destination in ends
+        if source is not destination
+        for protocol, port in _served(destination)
+        for family in FAMILIES
+        if address_of(source, family) and address_of(destination, family)
+    )
+
+
+def _served(end: Endpoint) -> dict[tuple[int, int], None]:
+    return {(port.protocol, port.port): None for port in end.ports}

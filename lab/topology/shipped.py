@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the topologies are that come with policylab: in the package when installed, beside it in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["shipped_names", "shipped_topology"]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FOLDERS = (_PACKAGE / "_data" / "topologies", _PACKAGE.parent / "topologies")
+
+
+def shipped_topology(name: str) -> Path | None:
+    """Find the file of the shipped topology ``name`` ("three-by-three"), or None when there is none."""
+    return next((path for path in _files() if path.stem == name), None)
+
+
+def shipped_names() -> list[str]:
+    """List the names of all shipped topologies, sorted."""
+    return sorted(path.stem for path in _files())
+
+
+def _files() -> list[Path]:
+    return [path for folder in _FOLDERS[:1] if folder.is_dir() for path in folder.glob("*.yaml")] or [
+        *_FOLDERS[1].glob("*.yaml")
+    ]
