@@ -20,7 +20,7 @@ from dataplanes.api import Capability
 from lab.conformance.scenario import Entry, Scenario
 from lab.document import Document, parse_documents
 from lab.errors import LabError, Place
-from lab.protocols import ICMP, ICMPV6, protocol_number
+from lab.protocols import ICMP, ICMPV6, SCTP, TCP, UDP, protocol_number
 from lab.schema import StrictModel, validate
 
 __all__ = ["Case", "ExpectedFlow", "Level", "Step", "load_cases", "parse_case"]
@@ -28,8 +28,15 @@ __all__ = ["Case", "ExpectedFlow", "Level", "Step", "load_cases", "parse_case"]
 Level = Literal["core", "extended"]
 
 _CASES, _TOPOLOGIES = "cases", "topologies"
-_FAMILY_OF_NAME = {ICMP: ("ipv4",), ICMPV6: ("ipv6",)}
-_CAPABILITY_OF_FAMILY = {"ipv4": Capability.IPV4, "ipv6": Capability.IPV6}
+_FAMILIES = {"ipv4": Capability.IPV4, "ipv6": Capability.IPV6}
+_PROTOCOLS = {
+    TCP: Capability.TCP,
+    UDP: Capability.UDP,
+    SCTP: Capability.SCTP,
+    ICMP: Capability.ICMP,
+    ICMPV6: Capability.ICMP,
+}
+_FAMILY_OF_ICMP = {ICMP: "ipv4", ICMPV6: "ipv6"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +94,14 @@ class Case:
     def within(self, declared: Iterable[Capability]) -> Case | None:
         """The case as a dataplane with these capabilities meets it, or None when it does not meet it at all.
 
-        Flows of a family that is not declared are left out, unless the case itself is about that family.
+        ``capabilities`` are those that the claim itself needs. Flows of another family or protocol that is not
+        declared are left out, so that a dataplane for IPv4 or for TCP alone is still held to the rest.
         """
         declared = frozenset(declared)
         if not self.capabilities <= declared:
             return None
-        families = {family for family, capability in _CAPABILITY_OF_FAMILY.items() if capability in declared}
         steps = tuple(
-            replace(step, flows=tuple(flow for flow in step.flows if flow.entry["family"] in families))
+            replace(step, flows=tuple(flow for flow in step.flows if _needs(flow.entry) <= declared))
             for step in self.steps
         )
         return replace(self, steps=steps) if any(step.flows for step in steps) else None
@@ -187,6 +194,8 @@ def _expected(spelled: Entry, document: Document, path: tuple[str | int, ...]) -
     word, place = spelled.get("expect"), document.place(path)
     if word not in ("allow", "deny"):
         raise LabError("a flow without its verdict", place=place, value=word, allowed="expect: allow, expect: deny")
+    if (family := spelled.get("family", "ipv4")) not in _FAMILIES:
+        raise LabError("no such family", place=document.place((*path, "family")), value=family, allowed="ipv4, ipv6")
     entry = {key: value for key, value in spelled.items() if key != "expect"}
     for family in _families(entry):
         yield ExpectedFlow({**entry, "family": family}, word == "allow", place)
@@ -196,5 +205,20 @@ def _families(entry: Entry) -> Iterable[object]:
     if "family" in entry:
         return (entry["family"],)
     protocol = entry.get("protocol")
-    number = protocol_number(protocol) if isinstance(protocol, str) else None
-    return _FAMILY_OF_NAME.get(number, ("ipv4", "ipv6")) if number is not None else ("ipv4", "ipv6")
+    only = _FAMILY_OF_ICMP.get(_number(protocol)) if isinstance(protocol, str) else None
+    return tuple(_FAMILIES) if only is None else (only,)
+
+
+def _needs(entry: Entry) -> frozenset[Capability]:
+    """What a dataplane must know of to be held to a flow; ICMP in the other family is a protocol like any."""
+    family, number = entry["family"], _number(entry.get("protocol"))
+    stray = _FAMILY_OF_ICMP.get(number, family) != family
+    protocol = Capability.OTHER_PROTOCOLS if stray else _PROTOCOLS.get(number, Capability.OTHER_PROTOCOLS)
+    return frozenset({_FAMILIES[str(family)], protocol})
+
+
+def _number(protocol: object) -> int:
+    """The protocol of a flow; 0, which no flow has, for what the reader of flows will refuse."""
+    if isinstance(protocol, int):
+        return protocol
+    return protocol_number(str(protocol)) or 0
