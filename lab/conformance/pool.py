@@ -70,14 +70,23 @@ class Pool:
         while self._open:
             self._close(next(iter(self._open)))
 
-    def run(self, scenario: Scenario, dataplane: type[Dataplane], recorder: Recorder | None = None) -> Outcome:
+    def run(
+        self,
+        scenario: Scenario,
+        dataplane: type[Dataplane],
+        recorder: Recorder | None = None,
+        directory: Path | None = None,
+    ) -> Outcome:
         """Apply what was before, then the resources; send the flows and compare them with the oracle.
 
-        Raises LabError when the scenario does not load, HostError when the lab cannot be had; a failing
-        dataplane is an outcome.
+        The scenario is read from files in ``directory`` (a throw-away one when None), where the places in the
+        outcome then point. Raises LabError when it does not load, HostError when the lab cannot be had; a
+        failing dataplane is an outcome.
         """
-        with tempfile.TemporaryDirectory(prefix="policylab-") as scratch:
-            return self.run_loaded(scenario.load(Path(scratch)), dataplane, recorder, key=_key(scenario))
+        if directory is None:
+            with tempfile.TemporaryDirectory(prefix="policylab-") as scratch:
+                return self.run(scenario, dataplane, recorder, Path(scratch))
+        return self.run_loaded(scenario.load(directory), dataplane, recorder, key=_key(scenario))
 
     def run_loaded(
         self, loaded: LoadedScenario, dataplane: type[Dataplane], recorder: Recorder | None = None, *, key: str

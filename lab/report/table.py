@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from lab.conformance.results import Results, Row, decision_to_dict
-from lab.protocols import protocol_label
-from lab.topology import Flow
+from lab.conformance.results import Results, Row
+from lab.conformance.wording import decision_text, flow_text
 
-__all__ = ["decision_text", "flow_text", "print_results"]
+__all__ = ["print_results"]
 
 HEADINGS = ("from", "to", "flow", "family", "expected", "observed", "", "decided by")
 
@@ -33,27 +32,6 @@ def table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
     for cells in (HEADINGS, *rows):
         yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def flow_text(flow: Flow) -> str:
-    """Protocol and ports of a flow: ``80/TCP``, ``ICMP 8/0``."""
-    name = str(protocol_label(flow.protocol))
-    if flow.icmp is not None:
-        return f"{name} {flow.icmp.type}/{flow.icmp.code}"
-    ports = name if flow.port is None else f"{flow.port}/{name}"
-    return ports if flow.source_port is None else f"{ports} from {flow.source_port}"
-
-
-def decision_text(row: Row) -> str:
-    """What decided, in one phrase with its place."""
-    told = decision_to_dict(row.verdict.decided_by)
-    place = f" ({told['file']}:{told['line']})" if "file" in told else ""
-    direction = told["direction"] or "path"
-    if "default" in told:
-        owner = f" {told['owner']}" if "owner" in told else ""
-        return f"{direction}: {told['default']}{owner}{place}"
-    home = f"{told['namespace']}/" if told["namespace"] else ""
-    return f"{direction}: {told['tier']}/{told['kind']} {home}{told['name']} rule {told['rule']}{place}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``policylab bench``: two things measured side by side in one run, as ratios."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+
+import click
+
+__all__ = ["bench"]
+
+BENCHMARKS = {"lab": "lab.bench.fabric", "verdicts": "lab.bench.verdicts"}
+
+
+@click.command()
+@click.argument("what", type=click.Choice(sorted(BENCHMARKS)))
+@click.option("--rounds", type=click.IntRange(min=1, max=1000), default=7, show_default=True, help="Interleaved rounds.")
+@click.option(
+    "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the results."
+)
+def bench(what: str, rounds: int, output: str) -> None:
+    """Measure WHAT on this machine; only the ratios carry over to others."""
+    result = import_module(BENCHMARKS[what]).run(rounds)
+    if output == "json":
+        click.echo(json.dumps(result.to_dict(), indent=1))
+        return
+    for line in result.table():
+        click.echo(line)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``policylab conformance``: the main job, every expectation held against every dataplane."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from dataplanes.registry import dataplane_names, load_dataplane
+from lab.conformance.record import Record, worst
+from lab.conformance.run import run_conformance
+from lab.fabric.host import require_lab
+from lab.report.files import prepare_directory, write_json
+from lab.report.matrix import matrix_lines, progress_line, verdict_lines
+
+__all__ = ["conformance"]
+
+EXIT_NOT_CONFORMANT = 1
+
+
+@click.command()
+@click.option(
+    "--dataplane", "dataplanes", multiple=True, metavar="NAME", help="A dataplane to judge; default: all installed."
+)
+@click.option(
+    "--topology",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Generate policies and flows in this topology, in place of generated ones.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["dev", "ci", "nightly"]),
+    help="How much to generate; default: ci where CI is set in the environment, else dev.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("policylab-report"),
+    show_default=True,
+    help="Where report.json, junit.xml and the bundles of what failed are written.",
+)
+@click.option("--allow-partial", is_flag=True, help="End 0 when a core capability is merely not declared.")
+def conformance(
+    dataplanes: tuple[str, ...], topology: Path | None, profile: str | None, report: Path, allow_partial: bool
+) -> None:
+    """Hold dataplanes to every expectation, with real packets, and print the matrix."""
+    names = dataplanes or dataplane_names()
+    for name in names:
+        load_dataplane(name)
+    if topology is not None:
+        from lab.topology.load import load_topology
+
+        load_topology(topology)
+    require_lab()
+    prepare_directory(report)
+    result = run_conformance(
+        names, profile or ("ci" if os.environ.get("CI") else "dev"), report.resolve(), topology, _tell
+    )
+    write_json(report / "report.json", result.to_dict())
+    for line in ("", *matrix_lines(result), "", *verdict_lines(result), f"report: {report}"):
+        click.echo(line)
+    verdict = worst([result.result(name) for name in names])
+    if verdict == "failure" or (verdict == "partial" and not allow_partial):
+        raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
+
+
+def _tell(record: Record) -> None:
+    """Show an outcome as it comes, a failure with its whole story."""
+    click.echo(progress_line(record))
+    if record.word == "failed":
+        click.echo(f"\n{record.detail}\n")

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``policylab verify``: build the lab, apply, send every flow, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dataplanes.registry import load_dataplane
+from lab.cli.options import flows_option, output_option, read_question, resource_arguments, topology_argument
+from lab.conformance.harness import Harness
+from lab.report.table import print_results
+
+__all__ = ["verify"]
+
+EXIT_NOT_CONFORMANT = 1
+
+
+@click.command()
+@topology_argument
+@resource_arguments
+@click.option("--dataplane", "dataplane_name", required=True, metavar="NAME", help="The dataplane to be judged.")
+@flows_option
+@output_option
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("policylab-report"),
+    show_default=True,
+    help="Where the bundle of a counterexample is written.",
+)
+def verify(
+    topology: Path,
+    resources: tuple[Path, ...],
+    dataplane_name: str,
+    flows_file: Path | None,
+    output: str,
+    report: Path,
+) -> None:
+    """Send every flow through a real lab and compare what arrives with what the oracle expects."""
+    question = read_question(topology, resources, flows_file)
+    dataplane = load_dataplane(dataplane_name)
+    with Harness(question.topology, dataplane) as harness:
+        results = harness.verify(question.resources, question.flows)
+    print_results(results, output)
+    if not results.conformant:
+        _tell(topology, resources, question.flows, results, dataplane, report)
+        raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A saved counterexample: one directory that ``policylab replay`` runs again, here or elsewhere."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from dataplanes.api import Evidence
+from lab.conformance.pool import Outcome
+from lab.conformance.scenario import Scenario
+from lab.errors import LabError
+
+__all__ = ["BUNDLE_VERSION", "CAPTURE", "Bundle", "read_bundle", "write_bundle"]
+
+BUNDLE_VERSION = 1
+MANIFEST, EXPECTED, OBSERVED, RULESETS, CAPTURE = (
+    "bundle.json",
+    "expected.json",
+    "observed.json",
+    "rulesets",
+    "capture.pcapng",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a bundle holds besides the scenario: how it came about."""
+
+    scenario: Scenario
+    dataplane: str
+    expectation: str
+    seed: str | None = None
+    """What makes the generator draw the same again; None for a hand-written case."""
+
+
+def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: Mapping[str, Evidence]) -> None:
+    """Write everything but the capture; files of an earlier bundle in ``directory`` are replaced."""
+    bundle.scenario.write(directory)
+    rows = [row.to_dict() for row in outcome.results.rows]
+    _write_json(directory / EXPECTED, [{**row, "observed": None} for row in rows])
+    ends = [{"sent_from": seen.sent_from, "arrived_at": seen.arrived_at, "reason": seen.reason} for seen in outcome.observations]
+    error = None if outcome.error is None else str(outcome.error)
+    _write_json(directory / OBSERVED, {"rows": rows, "ends": ends, "error": error})
+    (directory / RULESETS).mkdir(exist_ok=True)
+    for node, told in evidence.items():
+        (directory / RULESETS / f"{node}.txt").write_text(told.ruleset)
+        _write_json(directory / RULESETS / f"{node}.counters.json", dict(told.counters))
+    manifest = {
+        "bundle_version": BUNDLE_VERSION,
+        "policylab": version("policylab"),
+        "dataplane": bundle.dataplane,
+        "expectation": bundle.expectation,
+        "seed": bundle.seed,
+        "host": {"kernel": platform.release(), "machine": platform.machine()},
+    }
+    _write_json(directory / MANIFEST, manifest)
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """Read a bundle; raises LabError when it is none, or one of a version that this policylab cannot read."""
+    manifest = directory / MANIFEST
+    try:
+        told = json.loads(manifest.read_text())
+    except (OSError, ValueError) as error:
+        raise LabError(
+            "this is not a bundle",
+            place=str(manifest),
+            value=str(error),
+            next_step="name a directory that `policylab verify` or `conformance` wrote",
+        ) from error
+    if not isinstance(told, dict) or told.get("bundle_version") != BUNDLE_VERSION:
+        raise LabError(
+            "a bundle of another version",
+            place=str(manifest),
+            value=told.get("bundle_version") if isinstance(told, dict) else told,
+            allowed=str(BUNDLE_VERSION),
+            next_step="replay it with the policylab that wrote it",
+        )
+    return Bundle(Scenario.read(directory), str(told["dataplane"]), str(told["expectation"]), told.get("seed"))
+
+
+def _write_json(file: Path, data: object) -> None:
+    file.write_text(json.dumps(data, indent=1) + "\n")

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a failure reads: the rule, the flow, what was seen at both ends, the grid, and how to see it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.conformance.bundle import CAPTURE
+from lab.conformance.counterexample import REPEATS, Counterexample
+from lab.conformance.pool import Outcome
+from lab.conformance.results import Row
+from lab.conformance.wording import decision_text, flow_text
+from lab.topology import DEFAULT_SOURCE_PORT, Topology, address_of
+from lab.topology.load import load_topology
+
+__all__ = ["failure_text", "grid"]
+
+GRID_ROWS = 40
+"""Rows of a grid that a person still reads; the bundle holds them all."""
+EXCERPT_LINES = 40
+"""Lines of policy shown in a failure; a shrunk example rarely has more."""
+
+
+def failure_text(example: Counterexample) -> str:
+    """The whole story of a counterexample, in the order in which one wants to know it."""
+    return "\n".join(_lines(example))
+
+
+def grid(outcome: Outcome, limit: int = GRID_ROWS) -> Iterator[str]:
+    """Expected and observed side by side, wrong rows marked."""
+    for row in outcome.results.rows[:limit]:
+        mark = "  WRONG" if row.wrong else ""
+        observed = row.observed or "nothing sent"
+        yield f"{_ends(row)}  {flow_text(row.flow)} ipv{row.flow.family}: expected {row.expected}, observed {observed}{mark}"
+    left_out = len(outcome.results.rows) - limit
+    if left_out > 0:
+        yield f"... and {left_out} rows more"
+
+
+def _lines(example: Counterexample) -> Iterator[str]:
+    bundle, outcome = example.bundle, example.outcome
+    yield f"FAILED {bundle.expectation}: {example.title}"
+    yield f"dataplane {bundle.dataplane}"
+    yield from _section("policy", _excerpt(example.directory / "resources.yaml"))
+    if outcome.error is not None:
+        yield f"the dataplane failed: {outcome.error}"
+    topology = load_topology(example.directory / "topology.yaml")
+    for row, number in _shown(outcome):
+        yield from _section("flow", [_wire(row, topology)])
+        yield f"expected {row.expected}, because of {decision_text(row)}"
+        yield f"observed {row.observed}: {_seen(outcome, number)}"
+    yield from _section("grid", grid(outcome))
+    yield from _section("files", _files(example))
+    yield f"failed {example.failed} of {REPEATS} times when repeated"
+    yield f"reproduce: policylab replay {shlex.quote(str(example.directory))}"
+
+
+def _section(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
+    yield f"{title}:"
+    yield from (f"  {line}" for line in lines)
+
+
+def _excerpt(file: Path) -> Iterator[str]:
+    """The policy with its line numbers, as the bundle holds it."""
+    lines = file.read_text().splitlines()
+    if lines in ([], ["[]"]):
+        yield "(none)"
+        return
+    for number, line in enumerate(lines[:EXCERPT_LINES], start=1):
+        yield f"{file}:{number}: {line}"
+    if len(lines) > EXCERPT_LINES:
+        yield f"... and {len(lines) - EXCERPT_LINES} lines more"
+
+
+def _shown(outcome: Outcome) -> Iterator[tuple[Row, int]]:
+    """The first row that is not as it should be, with its number."""
+    for number, row in enumerate(outcome.results.rows):
+        if row.wrong or row.observed == "inconclusive":
+            yield row, number
+            return
+
+
+def _ends(row: Row) -> str:
+    return f"{row.flow.source} -> {row.flow.destination}"
+
+
+def _wire(row: Row, topology: Topology) -> str:
+    """``x/a 198.18.1.2:31000 -> y/b 198.18.2.2:80/TCP``."""
+    flow = row.flow
+    ends = []
+    for name, port in ((flow.source, flow.source_port or DEFAULT_SOURCE_PORT), (flow.destination, flow.port)):
+        end = topology.end(name)
+        address = None if end is None else address_of(end, flow.family)
+        shown = f"[{address}]" if flow.family == 6 else str(address)
+        ends.append(f"{name} {shown}" if flow.port is None else f"{name} {shown}:{port}")
+    return f"{ends[0]} -> {ends[1]} {flow_text(flow)}"
+
+
+def _seen(outcome: Outcome, number: int) -> str:
+    """What each end saw of a flow."""
+    seen = outcome.observations[number]
+    sender = "sent" if seen.sent else "not sent"
+    receiver = "arrived nowhere" if seen.arrived_at is None else f"arrived at {seen.arrived_at}"
+    return f"{sender}, {receiver}" + (f" ({seen.reason})" if seen.reason else "")
+
+
+def _files(example: Counterexample) -> list[str]:
+    return [
+        f"capture of both ends: {example.directory / CAPTURE}",
+        f"rulesets and counters: {example.directory / 'rulesets'}",
+    ]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds cases and generated scenarios against a dataplane, and tells of what fails."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataplanes.api import Dataplane
+from lab.conformance.bundle import Bundle
+from lab.conformance.case import Case, ExpectedFlow
+from lab.conformance.counterexample import investigate
+from lab.conformance.failure import failure_text, grid
+from lab.conformance.pool import Outcome, Pool
+from lab.conformance.wording import decision_text
+
+__all__ = ["Judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Each ``hold_*`` returns None when the dataplane did what is expected, else the failure as people read it."""
+
+    pool: Pool
+    report: Path
+    """Bundles are written below this directory."""
+
+    def hold_case(self, case: Case, dataplane: type[Dataplane]) -> str | None:
+        """Hold a hand-written case: its control first, then every step in the state that the earlier ones left."""
+        failure = self._hold_control(case, dataplane)
+        if failure is not None:
+            return failure
+        for number, step in enumerate(case.steps):
+            scenario = case.scenario(number)
+            outcome = self.pool.run(scenario, dataplane)
+            contradiction = _contradiction(outcome, step.flows)
+            if contradiction is not None:
+                return f"{case.id}: the suite contradicts itself: {contradiction}"
+            if not outcome.conformant:
+                return self.tell(Bundle(scenario, dataplane.name, case.id), case.title, dataplane)
+        return None
+
+    def tell(self, bundle: Bundle, title: str, dataplane: type[Dataplane]) -> str:
+        """Find the smallest counterexample, save its bundle, and put it into words."""
+        name = re.sub(r"[^A-Za-z0-9.+-]", "_", f"{dataplane.name}-{bundle.expectation}")
+        return failure_text(investigate(self.pool, dataplane, bundle, title, self.report / "bundles" / name))
+
+    def _hold_control(self, case: Case, dataplane: type[Dataplane]) -> str | None:
+        """Every flow of a case must be seen allowed without policy, or a later "denied" would prove nothing."""
+        scenario = case.control()
+        if scenario is None:
+            return None
+        outcome = self.pool.run(scenario, dataplane)
+        if all(row.observed == "allow" for row in outcome.results.rows):
+            return None
+        if not outcome.conformant:
+            title = f"control without policy: {case.title}"
+            return self.tell(Bundle(scenario, dataplane.name, case.id), title, dataplane)
+        shown = "\n".join(grid(outcome))
+        return f"{case.id}: its control is not open: without policy not every flow is allowed\n{shown}"
+
+
+def _contradiction(outcome: Outcome, expected: tuple[ExpectedFlow, ...]) -> str | None:
+    """The first flow of which the case's author and the oracle think differently."""
+    for row, flow in zip(outcome.results.rows, expected, strict=True):
+        if row.verdict.allowed is not flow.allowed:
+            written = "allow" if flow.allowed else "deny"
+            return f"{flow.place}: written {written}, the oracle says {row.expected}, by {decision_text(row)}"
+    return None

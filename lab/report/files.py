@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of a report: the directory is proven writable before a long run, and a file is whole or not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lab.errors import HostError
+
+__all__ = ["prepare_directory", "write_json"]
+
+PROBE_BYTES = 65536
+"""What a report needs at the least; a full disk is found before the run and not after it."""
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the directory and prove that it takes a file; raises HostError naming it when it does not."""
+    probe = directory / ".probe"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(PROBE_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+def write_json(file: Path, data: object) -> None:
+    """Write a file in one step; raises HostError when the disk does not take it."""
+    unfinished = file.with_suffix(".unfinished")
+    try:
+        unfinished.write_text(json.dumps(data, indent=1) + "\n")
+        unfinished.replace(file)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise _unwritable(file, error) from error
+
+
+def _unwritable(place: Path, error: OSError) -> HostError:
+    return HostError(
+        "the report cannot be written",
+        place=str(place),
+        value=error.strerror,
+        next_step="make room there, or name another directory with --report",
+    )

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance matrix: expectations down, dataplanes across, as it grows and when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lab.conformance.record import Record, Report
+
+__all__ = ["matrix_lines", "progress_line", "verdict_lines"]
+
+SIGNS = {"passed": "pass", "failed": "FAIL", "not-supported": "n/s", "skipped": "skip"}
+
+
+def progress_line(record: Record) -> str:
+    """One outcome, as it comes in."""
+    return f"{SIGNS[record.word]:4}  {record.dataplane}  {record.expectation}"
+
+
+def matrix_lines(report: Report) -> Iterator[str]:
+    """What was checked, a line each, with one column for each dataplane."""
+    cells = {(record.expectation, record.dataplane): SIGNS[record.word] for record in report.records}
+    expectations = list(dict.fromkeys(record.expectation for record in report.records))
+    widest = max([len("expectation"), *map(len, expectations)])
+    columns = [(name, max(len(name), 4)) for name in report.dataplanes]
+    yield "  ".join(["expectation".ljust(widest), *(name.ljust(width) for name, width in columns)]).rstrip()
+    for expectation in expectations:
+        shown = [cells.get((expectation, name), "-").ljust(width) for name, width in columns]
+        yield "  ".join([expectation.ljust(widest), *shown]).rstrip()
+
+
+def verdict_lines(report: Report) -> Iterator[str]:
+    """The result of each dataplane, with its counts."""
+    for name in report.dataplanes:
+        counts = ((word, report.count(name, word)) for word in ("passed", "failed", "not-supported", "skipped"))
+        told = ", ".join(f"{count} {word}" for word, count in counts if count)
+        yield f"{name}: {report.result(name)} ({told or 'nothing was executed'})"
