@@ -49,7 +49,10 @@ _NOTHING: Mapping[Any, Any] = {}  # shared by all scalars: a million of them mus
 
 @dataclass(slots=True)
 class _Node:
-    """A value with its position; ``size`` and ``height`` are those of the tree with all anchors expanded."""
+    """A value with its position; ``size`` and ``height`` are those of the tree with all anchors expanded.
+
+    ``text_column`` is where the text of a scalar begins that stands on one line as it is, behind its quote.
+    """
 
     value: Any
     line: int
@@ -58,6 +61,7 @@ class _Node:
     height: int = 1
     children: Mapping[Step, _Node] = field(default_factory=lambda: _NOTHING)
     keys: Mapping[str, tuple[int, int]] = field(default_factory=lambda: _NOTHING)
+    text_column: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +93,18 @@ class Document:
                 line, column = node.keys.get(str(step), (line, column))
             node = child
         return Place(self.file, line + 1, column + 1)
+
+    def text_place(self, path: Sequence[Step], offset: int) -> Place | None:
+        """Tell the place of the character ``offset`` (from 0) of the text at ``path``, which must exist.
+
+        None where the text is not written as it is on one line: folded, in a block, with escapes, by an alias.
+        """
+        node = self._root
+        for step in path:
+            node = node.children[step]
+        if node.text_column is None:
+            return None
+        return Place(self.file, node.line + 1, node.text_column + offset + 1)
 
 
 def read_documents(path: Path, error: type[LabError]) -> list[Document]:
@@ -208,6 +224,7 @@ class _Builder:
         node = _Node(None, mark.line, mark.column)
         if isinstance(event, yaml.ScalarEvent):
             node.value = self._scalar(event)
+            node.text_column = _text_column(event)
         elif isinstance(event, yaml.MappingStartEvent):
             self._fill_mapping(node, event, depth)
         else:
@@ -298,6 +315,15 @@ class _Builder:
     ) -> LabError:
         place = Place(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
         return self._error(what, place=place, allowed=allowed, next_step=next_step)
+
+
+def _text_column(event: Any) -> int | None:
+    """Find where the text of a scalar begins, if it is written on one line without an escape."""
+    quote = 1 if event.style in ("'", '"') else 0
+    start, end = event.start_mark, event.end_mark
+    if start.line == end.line and end.column - start.column == len(event.value) + 2 * quote:
+        return int(start.column) + quote
+    return None
 
 
 def _resolve(text: str) -> str | int | float | bool | None:
