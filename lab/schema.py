@@ -167,7 +167,7 @@ class _Teller:
             if fault["type"] == _UNKNOWN_KEYS:
                 yield from self._unknown_keys(path, fault["ctx"]["keys"], fault["ctx"]["known"])
             elif fault["type"] == "missing":
-                yield self._error(path, f"has no {str(fault['loc'][-1])!r}, which it needs", key=True)
+                yield self._missing(path, str(fault["loc"][-1]))
             else:
                 yield self._other(path, fault)
 
@@ -181,6 +181,11 @@ class _Teller:
             key=faults[0]["loc"][-1:] == ("[key]",),
             advice=(None, "put it in quotes" if quote else None),
         )
+
+    def _missing(self, path: tuple[Step, ...], name: str) -> LabError:
+        if path[-1:] == (name,):  # the key is there, with nothing under it
+            return self._error(path, "has no value, and needs one", key=True)
+        return self._error(path, f"has no {name!r}, which it needs", key=True)
 
     def _unknown_keys(self, path: tuple[Step, ...], keys: list[str], known: list[str]) -> Iterator[LabError]:
         for key in keys:
@@ -230,7 +235,7 @@ class _Teller:
     def _name(self, path: tuple[Step, ...]) -> str:
         steps = (*self.base, *path)
         text = "".join(f"[{step}]" if isinstance(step, int) else f".{_cut(step)}" for step in steps)
-        return text.removeprefix(".") or "the document"
+        return (f"entry {text}" if text.startswith("[") else text.removeprefix(".")) or "the document"
 
 
 def _cut(text: str) -> str:

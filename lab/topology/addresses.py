@@ -42,16 +42,16 @@ class AddressBook:
     _owners: dict[Address, Path] = field(default_factory=dict)
     _drawing: dict[Net, Iterator[Address]] = field(default_factory=dict)
 
-    def claim(self, path: Path, addresses: Sequence[Address], within: Pools | None, outside: Pools | None) -> None:
-        """Note the addresses of the end at ``path``; they must lie in one pool, or outside of another."""
+    def claim(self, path: Path, addresses: Sequence[Address], pools: Pools, *, not_from: Pools | None = None) -> None:
+        """Note the addresses of the end at ``path``: they lie in its pools, or anywhere outside of ``not_from``."""
         for index, address in enumerate(addresses):
-            at = (*path, "addresses", index)
-            if within is not None and address not in (pool := _of_family(within, address)):
+            at, pool = (*path, "addresses", index), _of_family(pools, address)
+            if not_from is None and address not in pool:
                 self._error(at, f"the address {address} is outside its pool", f"an address of {pool}")
-            elif within is not None and address in _edges(pool):
+            elif not_from is not None and address in (other := _of_family(not_from, address)):
+                self._error(at, f"the address {address} is inside the workloads' pool {other}", "one outside of it")
+            elif address in _edges(pool):
                 self._error(at, f"{address} is the network or broadcast address of {pool}", "a host address")
-            elif outside is not None and address in (pool := _of_family(outside, address)):
-                self._error(at, f"the address {address} is inside the workloads' pool {pool}", "one outside of it")
             elif address in self._owners:
                 owner = self._owners[address]
                 self._error(at, f"the address {address} is given twice: {owner[-1]} has it too", "one end an address")

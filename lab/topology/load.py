@@ -190,8 +190,7 @@ class _Loader:
         for name, workload in self.model.workloads.items():
             ends.append((("workloads", name), workload.addresses, pods))
         for path, given, pool in ends:
-            outside = path[0] == "externals"
-            book.claim(path, given or (), None if outside else pool, pods if outside else None)
+            book.claim(path, given or (), pool, not_from=pods if path[0] == "externals" else None)
         raise_all(book.errors)
         return {path[1]: tuple(given) if given else book.draw(path, pool) for path, given, pool in ends}
 
