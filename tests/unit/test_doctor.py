@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``policylab doctor``: what it concludes from findings, and how it says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from lab.cli import doctor as command
+from lab.fabric.host import CORE, Finding, State, apt_install, examine, fitness
+
+GOOD = tuple(Finding(name, "yes", "tried", "every lab") for name in CORE)
+NO_TOOLS = (
+    Finding("ipset", "no", "no command ipset", "iptables", apt_install("ipset")),
+    Finding("set match", "no", "no command ipset", "iptables", apt_install("ipset")),
+    Finding("iptables-nft", "no", "no command", "iptables", apt_install("iptables")),
+    Finding("root", "no", "lacks CAP_NET_ADMIN", "every lab", "run as root"),
+)
+
+
+def found(core: State) -> tuple[Finding, ...]:
+    return (*GOOD[:2], Finding(CORE[2], core, "tried", "every lab"))
+
+
+@pytest.mark.parametrize(("core", "code"), [("yes", 0), ("inconclusive", 0), ("no", 3)])
+def test_exit_code_is_3_only_where_no_lab_can_work(monkeypatch: pytest.MonkeyPatch, core: State, code: int) -> None:
+    monkeypatch.setattr(command, "examine", lambda: (*found(core), *NO_TOOLS))
+    ended = CliRunner().invoke(command.doctor, ["--output", "json"])
+    assert ended.exit_code == code
+    assert json.loads(ended.stdout)["fit"] == core
+
+
+def test_core_that_was_never_tried_is_inconclusive() -> None:
+    assert fitness(GOOD[:1]) == "inconclusive"
+
+
+def test_missing_packages_are_mended_by_one_command() -> None:
+    assert command.mending((*GOOD, *NO_TOOLS)) == [apt_install("ipset", "iptables"), "run as root"]
+
+
+def test_table_has_a_line_for_each_finding_and_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "examine", lambda: (*GOOD, *NO_TOOLS))
+    lines = CliRunner().invoke(command.doctor, []).stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[: len(GOOD)]] == list(CORE)
+    assert lines[-2:] == [f"mend: {apt_install('ipset', 'iptables')}", "mend: run as root"]
+
+
+def test_this_host_is_examined_without_a_word_from_its_user() -> None:
+    findings = examine()
+    assert {"root", "kernel", "network namespaces", "cgroup v2", "BPF"} <= {finding.name for finding in findings}
+    assert all(finding.detail for finding in findings)
