@@ -92,6 +92,6 @@ def parse_selector(text: str) -> Selector:
     Raises:
         SelectorSyntaxError: the text is not a selector, or its parentheses nest deeper than 64.
     """
-    from lab.policy.selector_parser import parse_tree  # noqa: PLC0415 - lark is loaded only when something is parsed
+    from lab.policy.selector_parser import parse_tree
 
     return Selector.of(parse_tree(text), text)

@@ -22,6 +22,7 @@ __all__ = [
     "Not",
     "Or",
     "SelectorSyntaxError",
+    "any_node",
     "keys_of",
     "negate",
     "prefix_keys",
@@ -239,3 +240,14 @@ def keys_of(node: Node) -> Iterator[str]:
                 yield from keys_of(operand)
         case All() | Global():
             return
+
+
+def any_node(node: Node, test: Callable[[Node], bool]) -> bool:
+    """Whether a node of the tree passes the test."""
+    match node:
+        case Not(operand):
+            return test(node) or any_node(operand, test)
+        case And(operands) | Or(operands):
+            return test(node) or any(any_node(operand, test) for operand in operands)
+        case _:
+            return test(node)

@@ -121,9 +121,17 @@ def _check_nesting(text: str) -> None:
             )
 
 
+def _depth(text: str) -> int:
+    """How many parentheses are open at the end of the text."""
+    tokens = [token.group() for token in _PARENTHESES.finditer(text)]
+    return tokens.count("(") - tokens.count(")")
+
+
 def _syntax_error(text: str, offset: int, terminals: set[str]) -> SelectorSyntaxError:
     """The error for an unexpected character or token, saying what may stand there instead."""
-    named = terminals - {"LABEL"} if "BANG" in terminals else terminals
+    # The parser's states are shared: where a test ends they always know ")", and where one begins, the label.
+    needless = {"RPAR"} if "_AND" in terminals and not _depth(text[:offset]) else set()
+    named = terminals - needless - ({"LABEL"} if "BANG" in terminals else set())
     expected = sorted({_TERMINALS[terminal] for terminal in named})
     return SelectorSyntaxError(_found(text, offset), text=text, offset=offset, expected=" or ".join(expected))
 

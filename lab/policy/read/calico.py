@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calico's resources: policies, network sets, tiers and profiles, from their models to what the lab works with."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from lab.policy.read.calico_models import (
+    GlobalNetworkPolicyModel,
+    GlobalPolicySpec,
+    NetworkPolicyModel,
+    NetworkSetModel,
+    PolicySpec,
+    ProfileModel,
+    TierModel,
+)
+from lab.policy.read.rules import read_rules
+from lab.policy.read.source import Path, Source
+from lab.policy.read.values import check_labels, dns_label, set_net
+from lab.policy.resources import CalicoPolicy, Direction, NetworkSet, Profile, Tier
+from lab.policy.selector import Selector, parse_selector
+
+__all__ = ["read_global_policy", "read_namespaced_policy", "read_network_set", "read_profile", "read_tier"]
+
+_SPEC: Path = ("spec",)
+_NAMESPACE_LABEL = "projectcalico.org/namespace"
+_BUILT_IN_TIERS = {"kube-admin": (1_000.0, "Pass"), "default": (1_000_000.0, "Deny"), "kube-baseline": (1e7, "Pass")}
+
+
+def read_namespaced_policy(source: Source, namespace: str | None) -> CalicoPolicy | None:
+    """Read a NetworkPolicy; None when its shape is wrong."""
+    model = source.check(NetworkPolicyModel)
+    if model is None:
+        return None
+    return _policy(source, model, model.spec, namespace)
+
+
+def read_global_policy(source: Source, namespace: str | None) -> CalicoPolicy | None:
+    """Read a GlobalNetworkPolicy; None when its shape is wrong."""
+    model = source.check(GlobalNetworkPolicyModel)
+    if model is None:
+        return None
+    _refuse_host_policy(source, model.spec)
+    return _policy(source, model, model.spec, namespace)
+
+
+def _policy(
+    source: Source, model: NetworkPolicyModel | GlobalNetworkPolicyModel, spec: PolicySpec, namespace: str | None
+) -> CalicoPolicy:
+    namespace_text = spec.namespace_selector if isinstance(spec, GlobalPolicySpec) else ""
+    source.read((*_SPEC, "tier"), dns_label, spec.tier or "default")
+    _check_order(source, spec.order)
+    return CalicoPolicy(
+        kind="NetworkPolicy" if isinstance(model, NetworkPolicyModel) else "GlobalNetworkPolicy",
+        name=model.metadata.name,
+        namespace=namespace,
+        tier=spec.tier or "default",
+        order=spec.order,
+        selector=source.selector((*_SPEC, "selector"), spec.selector) or parse_selector(""),
+        namespace_selector=_optional_selector(source, "namespaceSelector", namespace_text),
+        service_account_selector=_optional_selector(source, "serviceAccountSelector", spec.service_account_selector),
+        types=_types(source, spec),
+        ingress=read_rules(source, (*_SPEC, "ingress"), spec.ingress, Direction.INGRESS),
+        egress=read_rules(source, (*_SPEC, "egress"), spec.egress, Direction.EGRESS),
+        place=source.place(),
+    )
+
+
+def _refuse_host_policy(source: Source, spec: GlobalPolicySpec) -> None:
+    """Refuse what acts on host endpoints only; saying false to it is harmless."""
+    fields = {"doNotTrack": spec.do_not_track, "preDNAT": spec.pre_dnat, "applyOnForward": spec.apply_on_forward}
+    for key, value in fields.items():
+        if value:
+            source.refuse((*_SPEC, key), "is not supported yet", key=True, allowed="false, or no such key")
+
+
+def _optional_selector(source: Source, key: str, text: str) -> Selector | None:
+    return source.selector((*_SPEC, key), text) if text else None
+
+
+def _types(source: Source, spec: PolicySpec) -> frozenset[Direction]:
+    """The directions that a policy applies to; left out they follow from its rules, as Calico's API defaults them."""
+    for index, name in enumerate(spec.types):
+        if name in spec.types[:index]:
+            source.refuse((*_SPEC, "types", index), "is given twice")
+    if spec.types:
+        return frozenset(Direction(name.lower()) for name in spec.types)
+    if not spec.egress:
+        return frozenset({Direction.INGRESS})
+    return frozenset({Direction.INGRESS, Direction.EGRESS} if spec.ingress else {Direction.EGRESS})
+
+
+def _check_order(source: Source, order: float | None) -> None:
+    if order is not None and not isfinite(order):
+        source.refuse((*_SPEC, "order"), "is not an order", allowed="a finite number")
+
+
+def read_network_set(source: Source, namespace: str | None) -> NetworkSet | None:
+    """Read a NetworkSet, or with ``namespace`` None a GlobalNetworkSet; None when its shape is wrong."""
+    model = source.check(NetworkSetModel)
+    if model is None:
+        return None
+    labels = model.metadata.labels
+    check_labels(source, ("metadata", "labels"), labels)
+    if _NAMESPACE_LABEL in labels:
+        source.refuse(
+            ("metadata", "labels", _NAMESPACE_LABEL),
+            "cannot be set",
+            key=True,
+            next_step="leave the label out: a NetworkSet gets it from its namespace",
+        )
+    nets = source.read_all((*_SPEC, "nets"), set_net, model.spec.nets)
+    return NetworkSet(model.metadata.name, namespace, labels, nets, source.place())
+
+
+def read_tier(source: Source, _: str | None) -> Tier | None:
+    """Read a Tier, which may repeat a built-in one but not change it; None when its shape is wrong."""
+    model = source.check(TierModel)
+    if model is None:
+        return None
+    name, spec = model.metadata.name, model.spec
+    source.read(("metadata", "name"), dns_label, name)
+    _check_order(source, spec.order)
+    if name in _BUILT_IN_TIERS:
+        order, action = _BUILT_IN_TIERS[name]
+        if spec.order != order:
+            source.refuse((*_SPEC, "order"), "of a built-in tier is fixed", allowed=f"{order:.0f}")
+        if spec.default_action != action:
+            at = (*_SPEC, "defaultAction")
+            source.refuse(at, "of a built-in tier is fixed", allowed=action)
+    return Tier(name, spec.order, spec.default_action == "Pass", source.place())
+
+
+def read_profile(source: Source, _: str | None) -> Profile | None:
+    """Read a Profile; None when its shape is wrong."""
+    model = source.check(ProfileModel)
+    if model is None:
+        return None
+    spec = model.spec
+    check_labels(source, (*_SPEC, "labelsToApply"), spec.labels_to_apply)
+    return Profile(
+        name=model.metadata.name,
+        ingress=read_rules(source, (*_SPEC, "ingress"), spec.ingress, Direction.INGRESS),
+        egress=read_rules(source, (*_SPEC, "egress"), spec.egress, Direction.EGRESS),
+        labels_to_apply=spec.labels_to_apply,
+        place=source.place(),
+    )
