@@ -163,7 +163,7 @@ class _Teller:
         if faults[0]["type"] in _KINDS:
             yield self._wrong_kind(path, faults)
             return
-        for fault in {(fault["type"], fault["msg"], str(fault.get("ctx"))): fault for fault in faults}.values():
+        for fault in {(fault["loc"][-1:], fault["msg"], str(fault.get("ctx"))): fault for fault in faults}.values():
             if fault["type"] == _UNKNOWN_KEYS:
                 yield from self._unknown_keys(path, fault["ctx"]["keys"], fault["ctx"]["known"])
             elif fault["type"] == "missing":
