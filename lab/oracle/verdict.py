@@ -11,7 +11,9 @@ from lab.policy.resources import Direction
 
 __all__ = ["Decision", "DefaultDecision", "DefaultReason", "RuleDecision", "Verdict"]
 
-DefaultReason = Literal["tier-end-deny", "profile", "no-policy", "no-profile", "missing-profile", "encapsulation", "self"]
+DefaultReason = Literal[
+    "tier-end-deny", "profile", "no-policy", "no-profile", "missing-profile", "encapsulation", "self"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference model: what every flow must meet, and why."""
+
+from lab.oracle.explain import Explanation
+from lab.oracle.oracle import Oracle
+from lab.oracle.verdict import Decision, DefaultDecision, DefaultReason, RuleDecision, Verdict
+
+__all__ = ["Decision", "DefaultDecision", "DefaultReason", "Explanation", "Oracle", "RuleDecision", "Verdict"]

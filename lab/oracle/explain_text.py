@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An explanation as text for a person: what was asked, in order, and why what did not match did not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lab.errors import Place
+from lab.oracle.explain import AskedDirection, AskedPolicy, AskedProfile, AskedRule, AskedTier, Explanation
+from lab.oracle.verdict import Decision, RuleDecision, Verdict
+from lab.protocols import protocol_label
+
+__all__ = ["render"]
+
+_REASONS = {
+    "tier-end-deny": "the end of tier {owner}: policies of it apply, none of them decided",
+    "profile": "rule {rule} of profile {owner}",
+    "no-policy": "nothing: neither end has policy",
+    "no-profile": "the default: no policy applies or decides, and no profile has a rule that does",
+    "missing-profile": "profile {owner}, which does not exist",
+    "encapsulation": "the dataplane itself: workloads may not send VXLAN or IP in IP",
+    "self": "nothing: what a workload sends to itself is never policed",
+}
+
+
+def render(explanation: Explanation) -> str:
+    """The whole explanation, most important first: the flow and its verdict, then each direction."""
+    lines = [_flow_line(explanation), _verdict_line(explanation.verdict)]
+    for direction in explanation.directions:
+        lines += ["", *_direction_lines(direction)]
+    return "\n".join(lines)
+
+
+def _flow_line(explanation: Explanation) -> str:
+    flow = explanation.flow
+    what = str(protocol_label(flow.protocol))
+    if flow.port is not None:
+        what = f"port {flow.port}/{what}"
+    if flow.icmp is not None:
+        what += f" type {flow.icmp.type} code {flow.icmp.code}"
+    return f"{flow.source} {explanation.source} -> {flow.destination} {explanation.destination}, {what}"
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    return f"verdict: {_word(verdict)}, decided by {_spell_decision(verdict.decided_by)}"
+
+
+def _word(verdict: Verdict) -> str:
+    return "allow" if verdict.allowed else "deny"
+
+
+def _spell_decision(decision: Decision) -> str:
+    where = f" at {decision.direction.value}" if decision.direction is not None else ""
+    if isinstance(decision, RuleDecision):
+        name = f"{decision.namespace}/{decision.name}" if decision.namespace else decision.name
+        what = f"rule {decision.rule} of {decision.kind} {name} in tier {decision.tier}"
+    else:
+        what = _REASONS[decision.reason].format(owner=decision.owner, rule=decision.rule)
+    return what + where + _at(decision.place)
+
+
+def _at(place: Place | None) -> str:
+    return "" if place is None else f" ({place.file}:{place.line})" if place.line is not None else f" ({place.file})"
+
+
+def _direction_lines(direction: AskedDirection) -> Iterator[str]:
+    not_reached = "" if direction.reached else ", not reached; had it been"
+    yield f"{direction.direction.value} of {direction.endpoint}{not_reached}: {_word(direction.verdict)}"
+    for tier in direction.tiers:
+        yield from _tier_lines(tier)
+    for profile in direction.profiles:
+        yield from _profile_lines(profile)
+    yield f"  => {_verdict_line(direction.verdict).removeprefix('verdict: ')}"
+
+
+def _tier_lines(tier: AskedTier) -> Iterator[str]:
+    missing = "" if tier.exists else ", which does not exist and so comes last"
+    yield f"  tier {tier.name}{missing}{_at(tier.place)}"
+    for policy in tier.policies:
+        yield from _policy_lines(policy)
+    yield f"    {_TIER_OUTCOMES[tier.outcome]}"
+
+
+_TIER_OUTCOMES = {
+    "no policy applies": "no policy of it applies: skipped",
+    "a rule decided": "decided",
+    "a rule passed": "passed on to the next tier",
+    "end: deny": "no rule decided: end of tier denies",
+    "end: pass": "no rule decided: end of tier passes on",
+}
+
+
+def _policy_lines(policy: AskedPolicy) -> Iterator[str]:
+    yield f"    {policy.title}{_at(policy.place)}"
+    if not policy.rules:
+        yield "      no rules in this direction"
+    for rule in policy.rules:
+        yield from _rule_lines(rule, " " * 6)
+
+
+def _profile_lines(profile: AskedProfile) -> Iterator[str]:
+    yield f"  profile {profile.name}{_at(profile.place)}{'' if profile.exists else ': does not exist, denies'}"
+    if profile.exists and not profile.rules:
+        yield "    no rules in this direction"
+    for rule in profile.rules:
+        yield from _rule_lines(rule, " " * 4)
+
+
+def _rule_lines(rule: AskedRule, indent: str) -> Iterator[str]:
+    outcome = "matches" if rule.matched else "does not match"
+    yield f"{indent}rule {rule.index} {rule.action.value}{_at(rule.place)}: {outcome}"
+    for mismatch in rule.mismatches:
+        yield f"{indent}  {mismatch.field} wants {mismatch.wanted}; here it is {mismatch.found}"

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Kubernetes NetworkPolicy judged by Kubernetes' own terms: pods, namespaces, label selectors, ipBlocks, ports.
+
+Nothing is converted to Calico's rules. Only what a *pod* is comes from Calico: its labels are those that the
+policy engine sees, and the labels of its namespace are those that it inherits from it (semantics 1.7, 6.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from lab.oracle.conditions import Condition, Mismatch
+from lab.oracle.packet import Packet, Part, Side
+from lab.oracle.ports import serves, spell_port
+from lab.oracle.rules import JudgedRule
+from lab.oracle.world import Location, Party
+from lab.policy.resources import (
+    Action,
+    Direction,
+    IpBlock,
+    KubernetesPeer,
+    KubernetesPort,
+    KubernetesRule,
+    LabelRequirement,
+    LabelSelector,
+)
+from lab.protocols import protocol_label
+
+__all__ = ["judged_kubernetes_rules", "selects"]
+
+
+def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector selects something with these labels; the empty one selects everything."""
+    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
+        _satisfies(requirement, labels) for requirement in selector.match_expressions
+    )
+
+
+def _satisfies(requirement: LabelRequirement, labels: Mapping[str, str]) -> bool:
+    """NotIn holds for a missing key, as the API documents it."""
+    present = requirement.key in labels
+    match requirement.operator:
+        case "In":
+            return present and labels[requirement.key] in requirement.values
+        case "NotIn":
+            return not present or labels[requirement.key] not in requirement.values
+        case "Exists":
+            return present
+        case "DoesNotExist":
+            return not present
+
+
+def judged_kubernetes_rules(
+    rules: tuple[KubernetesRule, ...], namespace: str, direction: Direction
+) -> tuple[JudgedRule, ...]:
+    """The rules of one direction; every one of them allows."""
+    return tuple(
+        JudgedRule(index, Action.ALLOW, rule.place, tuple(_conditions(rule, namespace, direction)))
+        for index, rule in enumerate(rules)
+    )
+
+
+def _conditions(rule: KubernetesRule, namespace: str, direction: Direction) -> Iterator[Condition]:
+    if rule.peers:
+        side: Side = "source" if direction is Direction.INGRESS else "destination"
+        yield HasPeer(side, repr((namespace, rule.peers)), namespace, rule.peers)
+    if rule.ports:
+        yield ToPort(rule.ports)
+
+
+@dataclass(frozen=True, slots=True)
+class HasPeer:
+    """``from`` or ``to``: one of the peers is at the address; compared by ``wording``, as label mappings do not hash."""
+
+    side: Side
+    wording: str = field(repr=False)
+    namespace: str = field(compare=False)
+    peers: tuple[KubernetesPeer, ...] = field(compare=False)
+
+    @property
+    def part(self) -> Part:
+        if any(peer.ip_block is not None for peer in self.peers):
+            return Part.SOURCE_ADDRESS if self.side == "source" else Part.DESTINATION_ADDRESS
+        return Part.SOURCE_LABELS if self.side == "source" else Part.DESTINATION_LABELS
+
+    def holds(self, packet: Packet) -> bool:
+        location = packet.end(self.side)
+        return any(_is_at(peer, self.namespace, location) for peer in self.peers)
+
+    def mismatch(self, packet: Packet) -> Mismatch:
+        wanted = " or ".join(_spell_peer(peer, self.namespace) for peer in self.peers)
+        return Mismatch("from" if self.side == "source" else "to", wanted, _spell_location(packet.end(self.side)))
+
+
+@dataclass(frozen=True, slots=True)
+class ToPort:
+    """``ports``: one of the entries is the packet's protocol and destination port."""
+
+    ports: tuple[KubernetesPort, ...]
+
+    @property
+    def part(self) -> Part:
+        return Part.DESTINATION_SERVICE
+
+    def holds(self, packet: Packet) -> bool:
+        return any(port.protocol == packet.protocol and _is_port(port, packet) for port in self.ports)
+
+    def mismatch(self, packet: Packet) -> Mismatch:
+        return Mismatch("ports", " or ".join(map(_spell_port, self.ports)), spell_port(packet, "destination"))
+
+
+def _is_at(peer: KubernetesPeer, namespace: str, location: Location) -> bool:
+    if peer.ip_block is not None:
+        return _in_block(peer.ip_block, location)
+    return any(_is_peer(peer, namespace, pod) for pod in location.pods)
+
+
+def _in_block(block: IpBlock, location: Location) -> bool:
+    return location.address in block.cidr and not any(location.address in net for net in block.except_)
+
+
+def _is_peer(peer: KubernetesPeer, namespace: str, pod: Party) -> bool:
+    """Without a namespaceSelector the peer lives in the policy's own namespace; without a podSelector it is any pod."""
+    if peer.namespace_selector is None:
+        near = pod.namespace == namespace
+    else:
+        near = selects(peer.namespace_selector, pod.namespace_labels)
+    return near and (peer.pod_selector is None or selects(peer.pod_selector, pod.labels))
+
+
+def _is_port(port: KubernetesPort, packet: Packet) -> bool:
+    if port.port is None:
+        return True
+    if isinstance(port.port, str):
+        return any(serves(pod, packet, "destination", (port.port,)) for pod in packet.destination.pods)
+    last = port.port if port.end_port is None else port.end_port
+    return packet.port is not None and port.port <= packet.port <= last
+
+
+def _spell_port(port: KubernetesPort) -> str:
+    protocol = protocol_label(port.protocol)
+    if port.port is None:
+        return f"any {protocol}"
+    return f"{port.port}/{protocol}" if port.end_port is None else f"{port.port}-{port.end_port}/{protocol}"
+
+
+def _spell_peer(peer: KubernetesPeer, namespace: str) -> str:
+    if peer.ip_block is not None:
+        but = f" except {', '.join(map(str, peer.ip_block.except_))}" if peer.ip_block.except_ else ""
+        return f"{peer.ip_block.cidr}{but}"
+    pods = "any pod" if peer.pod_selector is None else f"pods with {_spell_selector(peer.pod_selector)}"
+    if peer.namespace_selector is None:
+        return f"{pods} in namespace {namespace}"
+    return f"{pods} in namespaces with {_spell_selector(peer.namespace_selector)}"
+
+
+def _spell_selector(selector: LabelSelector) -> str:
+    terms = [f"{key}={value}" for key, value in selector.match_labels.items()]
+    for requirement in selector.match_expressions:
+        values = f" {{{', '.join(requirement.values)}}}" if requirement.values else ""
+        terms.append(f"{requirement.key} {requirement.operator}{values}")
+    return ", ".join(terms) or "any labels"
+
+
+def _spell_location(location: Location) -> str:
+    pods = [f"{pod.title} with {_spell_labels(pod.labels)}" for pod in location.pods]
+    return "; ".join(pods) or f"{location.address}, which is of no pod"
+
+
+def _spell_labels(labels: Mapping[str, str]) -> str:
+    return (
+        ", ".join(f"{key}={value}" for key, value in labels.items() if "projectcalico.org/" not in key) or "no labels"
+    )

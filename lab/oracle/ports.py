@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rule asks of ports: numbers, ranges, and names that endpoints declare (semantics 2.3, 2.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.oracle.conditions import Mismatch
+from lab.oracle.packet import Packet, Part, Side
+from lab.oracle.peers import PartyTest
+from lab.oracle.world import Party
+from lab.policy.resources import PortMatch, PortRange
+from lab.protocols import protocol_label
+
+__all__ = ["HasPort", "NotPort", "serves", "spell_port"]
+
+
+def serves(party: Party, packet: Packet, side: Side, names: tuple[str, ...]) -> bool:
+    """Whether the packet's protocol and port on that side are what the party declares under one of the names."""
+    port = packet.port_at(side)
+    return any(p.name in names and p.protocol == packet.protocol and p.port == port for p in party.ports)
+
+
+def spell_port(packet: Packet, side: Side) -> str:
+    """A packet's port on one side, with its name where it has one there."""
+    port = packet.port_at(side)
+    if port is None:
+        return f"{protocol_label(packet.protocol)} without ports"
+    declared = {
+        p.name for party in packet.end(side).parties for p in party.ports if serves(party, packet, side, (p.name,))
+    }
+    names = f" ({', '.join(sorted(declared))})" if declared else ""
+    return f"{port}/{protocol_label(packet.protocol)}{names}"
+
+
+def _spell(ports: tuple[PortMatch, ...]) -> str:
+    return ", ".join(
+        port if isinstance(port, str) else str(port.first) if port.first == port.last else f"{port.first}:{port.last}"
+        for port in ports
+    )
+
+
+def _names(ports: tuple[PortMatch, ...]) -> tuple[str, ...]:
+    return tuple(port for port in ports if isinstance(port, str))
+
+
+def _in_ranges(port: int | None, ports: tuple[PortMatch, ...]) -> bool:
+    return port is not None and any(isinstance(p, PortRange) and p.first <= port <= p.last for p in ports)
+
+
+def _part(side: Side, ports: tuple[PortMatch, ...]) -> Part:
+    if _names(ports):
+        return Part.SOURCE_SERVICE if side == "source" else Part.DESTINATION_SERVICE
+    return Part.SOURCE_PORT if side == "source" else Part.DESTINATION_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class HasPort:
+    """``ports``: in any range, or declared under any of the names by a party that the side's selectors allow.
+
+    The rule's own protocol is another condition; without one a name stands for its port of every protocol
+    under which it is declared. Only pods declare ports, so nobody outside the cluster matches a name.
+    """
+
+    side: Side
+    ports: tuple[PortMatch, ...]
+    who: PartyTest | None
+
+    @property
+    def part(self) -> Part:
+        return _part(self.side, self.ports)
+
+    def holds(self, packet: Packet) -> bool:
+        if _in_ranges(packet.port_at(self.side), self.ports):
+            return True
+        names = _names(self.ports)
+        return bool(names) and any(
+            serves(party, packet, self.side, names) and (self.who is None or self.who.matches(party))
+            for party in packet.end(self.side).pods
+        )
+
+    def mismatch(self, packet: Packet) -> Mismatch:
+        return Mismatch(f"{self.side}.ports", f"one of {_spell(self.ports)}", spell_port(packet, self.side))
+
+
+@dataclass(frozen=True, slots=True)
+class NotPort:
+    """``notPorts``: in no range, and declared under none of the names by whoever is at the address."""
+
+    side: Side
+    ports: tuple[PortMatch, ...]
+
+    @property
+    def part(self) -> Part:
+        return _part(self.side, self.ports)
+
+    def holds(self, packet: Packet) -> bool:
+        if _in_ranges(packet.port_at(self.side), self.ports):
+            return False
+        names = _names(self.ports)
+        return not any(serves(party, packet, self.side, names) for party in packet.end(self.side).pods)
+
+    def mismatch(self, packet: Packet) -> Mismatch:
+        return Mismatch(f"{self.side}.notPorts", f"none of {_spell(self.ports)}", spell_port(packet, self.side))

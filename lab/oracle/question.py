@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a flow to what has to be asked of which end, and what is settled before any policy is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lab.errors import TopologyError
+from lab.oracle.packet import Packet, packet_of
+from lab.oracle.verdict import DefaultDecision, Verdict
+from lab.oracle.world import Location, Party, World
+from lab.policy.resources import Direction
+from lab.protocols import UDP
+from lab.topology import Flow, Node, Topology, address_of
+
+__all__ = ["Question", "Questioner", "settled_verdict"]
+
+_IP_IN_IP = 4
+_VXLAN_PORT = 4789
+
+_NO_POLICY = Verdict(True, DefaultDecision(None, "no-policy"))
+_SELF = Verdict(True, DefaultDecision(None, "self"))
+_ENCAPSULATION = Verdict(False, DefaultDecision(Direction.EGRESS, "encapsulation"))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A packet, and the endpoints whose policy it meets, in the order in which it meets them.
+
+    Empty ``asked`` means that no policy is: nobody policed is involved, or a workload talks to itself.
+    """
+
+    packet: Packet
+    asked: tuple[tuple[Direction, Party], ...]
+    to_itself: bool
+
+
+def settled_verdict(question: Question) -> Verdict | None:
+    """The verdict of a packet that meets no policy, or is dropped ahead of it; None when policy has to decide."""
+    if not question.asked:
+        return _SELF if question.to_itself else _NO_POLICY
+    if question.asked[0][0] is Direction.EGRESS and _is_tunnelled(question.packet):
+        return _ENCAPSULATION
+    return None
+
+
+def _is_tunnelled(packet: Packet) -> bool:
+    """What no workload may send, whatever the policy: VXLAN and IP in IP (5.2)."""
+    return packet.protocol == _IP_IN_IP or (packet.protocol == UDP and packet.port == _VXLAN_PORT)
+
+
+class Questioner:
+    """Finds the ends of flows, once each."""
+
+    def __init__(self, topology: Topology, world: World) -> None:
+        self._topology = topology
+        self._world = world
+        self._locations: dict[tuple[str, int], Location] = {}
+
+    def question(self, flow: Flow) -> Question:
+        """What a flow asks.
+
+        Raises TopologyError when an end does not exist, is a node or has no address in the flow's family, and
+        for an HTTP request, which is judged by a sidecar.
+        """
+        if flow.http is not None:
+            raise TopologyError(
+                "HTTP flows are not judged by the oracle of layer 4",
+                place=flow.place,
+                value=f"{flow.http.method} {flow.http.path}",
+                allowed="flows without 'http'",
+                next_step="leave 'http' out to judge the connection itself",
+            )
+        packet = packet_of(flow, self._location(flow, flow.source), self._location(flow, flow.destination))
+        to_itself = flow.source == flow.destination
+        return Question(packet, () if to_itself else self._asked(flow), to_itself and flow.source in self._world.pods)
+
+    def _asked(self, flow: Flow) -> tuple[tuple[Direction, Party], ...]:
+        pods = self._world.pods
+        ends = ((Direction.EGRESS, pods.get(flow.source)), (Direction.INGRESS, pods.get(flow.destination)))
+        return tuple((direction, party) for direction, party in ends if party is not None)
+
+    def _location(self, flow: Flow, name: str) -> Location:
+        known = self._locations.get((name, flow.family))
+        if known is None:
+            known = self._locations[name, flow.family] = self._find(flow, name)
+        return known
+
+    def _find(self, flow: Flow, name: str) -> Location:
+        end = self._topology.end(name)
+        if end is None:
+            _refuse(flow, "no such end in the topology", name)
+        if isinstance(end, Node):
+            _refuse(flow, "a node cannot be the end of a flow yet", name)
+        address = address_of(end, flow.family)
+        if address is None:
+            _refuse(flow, f"the end has no IPv{flow.family} address", name)
+        return self._world.location(address)
+
+
+def _refuse(flow: Flow, what: str, name: str) -> NoReturn:
+    raise TopologyError(
+        what,
+        place=flow.place,
+        value=name,
+        allowed="a workload (namespace/name) or an external, with an address in the flow's family",
+        next_step="correct the flow or the topology",
+    )

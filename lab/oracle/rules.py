@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Calico rule as the list of conditions that a packet must meet (semantics section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lab.errors import Place
+from lab.oracle.conditions import Condition, InNets, IpFamily, IsIcmp, IsProtocol, NotIcmp, NotInNets, NotProtocol
+from lab.oracle.packet import Side
+from lab.oracle.peers import IsParty, NotParty, given, party_test
+from lab.oracle.ports import HasPort, NotPort
+from lab.policy.resources import Action, EntityRule, Rule
+from lab.protocols import ICMP, ICMPV6
+from lab.topology import Family
+
+__all__ = ["JudgedRule", "judged_rules"]
+
+_IMPLIED_FAMILY: dict[int, Family] = {ICMP: 4, ICMPV6: 6}
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRule:
+    """A rule ready to be asked: its place among the rules of its direction, its action, its conditions."""
+
+    index: int
+    action: Action
+    place: Place | None
+    conditions: tuple[Condition, ...]
+
+
+def judged_rules(rules: tuple[Rule, ...], namespace: str | None) -> tuple[JudgedRule, ...]:
+    """The rules of one direction; ``namespace`` is that of a namespaced policy, None for policies without and profiles.
+
+    ``http`` is left out: the flows judged here are of layer 4, for which it is as if not there (2.8).
+    """
+    return tuple(
+        JudgedRule(index, rule.action, rule.place, tuple(_conditions(rule, namespace)))
+        for index, rule in enumerate(rules)
+    )
+
+
+def _conditions(rule: Rule, namespace: str | None) -> Iterator[Condition]:
+    yield from _header_conditions(rule)
+    yield from _side_conditions("source", rule.source, namespace)
+    yield from _side_conditions("destination", rule.destination, namespace)
+
+
+def _header_conditions(rule: Rule) -> Iterator[Condition]:
+    if rule.ip_version is not None:
+        yield IpFamily(rule.ip_version)
+    if rule.protocol is not None:
+        yield from _implied_family(rule)
+        yield IsProtocol(rule.protocol.number)
+    if rule.not_protocol is not None:
+        yield NotProtocol(rule.not_protocol.number)
+    if rule.icmp is not None:
+        yield IsIcmp(rule.icmp)
+    if rule.not_icmp is not None:
+        yield NotIcmp(rule.not_icmp)
+
+
+def _implied_family(rule: Rule) -> Iterator[Condition]:
+    """Only a name implies a version, and only where the rule gives none itself (2.2)."""
+    protocol = rule.protocol
+    if protocol is not None and protocol.by_name and rule.ip_version is None and protocol.number in _IMPLIED_FAMILY:
+        yield IpFamily(_IMPLIED_FAMILY[protocol.number], "ICMP" if protocol.number == ICMP else "ICMPv6")
+
+
+def _side_conditions(side: Side, entity: EntityRule, namespace: str | None) -> Iterator[Condition]:
+    who = party_test(entity, namespace)
+    negative = given(entity.not_selector)
+    if entity.nets:
+        yield InNets.of(side, entity.nets)
+    if entity.not_nets:
+        yield NotInNets.of(side, entity.not_nets)
+    if who is not None:
+        yield IsParty(side, who)
+    elif negative is not None:
+        yield NotParty(side, negative)
+    if entity.ports:
+        yield HasPort(side, entity.ports, who)
+    if entity.not_ports:
+        yield NotPort(side, entity.not_ports)

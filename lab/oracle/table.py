@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first rule that decides a packet, found without trying rules one by one.
+
+All rules of a direction, in the order in which they are asked, are bits of one big integer, each tier followed
+by a bit for its end. For each part of a packet the table remembers which rules that part leaves standing;
+the conjunction of those and of the rules that apply to an endpoint has the deciding rule as its lowest bit.
+What this finds is by construction what a walk over the same rules finds; ``walk`` is that walk, and the
+tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from lab.oracle.conditions import Condition
+from lab.oracle.packet import PART_KEYS, Packet, Part
+from lab.oracle.rules import JudgedRule
+from lab.oracle.tiers import JudgedPolicy, JudgedTier
+from lab.oracle.verdict import DefaultDecision, RuleDecision, Verdict
+from lab.policy.resources import Action, Direction
+
+__all__ = ["RuleTable", "rule_verdict", "tier_end_verdict"]
+
+
+def rule_verdict(direction: Direction, tier: JudgedTier, policy: JudgedPolicy, rule: JudgedRule) -> Verdict | None:
+    """What a matching rule says: None for Pass, which leaves the tier."""
+    if rule.action is Action.PASS:
+        return None
+    decision = RuleDecision(direction, tier.name, policy.kind, policy.namespace, policy.name, rule.index, rule.place)
+    return Verdict(rule.action is Action.ALLOW, decision)
+
+
+def tier_end_verdict(direction: Direction, tier: JudgedTier) -> Verdict | None:
+    """What the end of a tier says that has a policy for the endpoint: None for Pass (4.4)."""
+    if tier.pass_by_default:
+        return None
+    return Verdict(False, DefaultDecision(direction, "tier-end-deny", tier.name, place=tier.place))
+
+
+@dataclass(slots=True)
+class _PartTable:
+    """The conditions on one part, each with the rules that have it, and what was found for each value so far."""
+
+    key_of: Callable[[Packet], Hashable]
+    rules_with: dict[Condition, int] = field(default_factory=dict)
+    standing: dict[Hashable, int] = field(default_factory=dict)
+
+    def survivors(self, packet: Packet) -> int:
+        """All rules but those with a condition on this part that fails (as a mask with an infinite upper end)."""
+        key = self.key_of(packet)
+        known = self.standing.get(key)
+        if known is None:
+            failing = 0
+            for condition, rules in self.rules_with.items():
+                if not condition.holds(packet):
+                    failing |= rules
+            known = self.standing[key] = ~failing
+        return known
+
+
+class RuleTable:
+    """All rules of all tiers in one direction."""
+
+    def __init__(self, tiers: Sequence[JudgedTier], direction: Direction) -> None:
+        self._outcomes: list[tuple[Verdict | None, int]] = []
+        self._parts: dict[Part, _PartTable] = {}
+        self._bits_of: dict[JudgedPolicy, int] = {}
+        for tier in tiers:
+            self._add(tier, direction)
+
+    def chain(self, policies: Iterable[JudgedPolicy]) -> int:
+        """The bits of some policies' rules and of the ends of their tiers: what applies to an endpoint."""
+        bits = 0
+        for policy in policies:
+            bits |= self._bits_of.get(policy, 0)
+        return bits
+
+    def decide(self, chain: int, packet: Packet) -> Verdict | None:
+        """What the tiers say of a packet at an endpoint with this chain, or None if it goes on to the profiles."""
+        standing = chain
+        if not standing:
+            return None
+        for part in self._parts.values():
+            standing &= part.survivors(packet)
+        while standing:
+            lowest = (standing & -standing).bit_length() - 1
+            verdict, behind = self._outcomes[lowest]
+            if verdict is not None:
+                return verdict
+            standing = standing >> behind << behind
+        return None
+
+    def _add(self, tier: JudgedTier, direction: Direction) -> None:
+        policies = [policy for policy in tier.policies if direction in policy.rules]
+        # Log never decides (4.4), so it has no bit.
+        rules = [
+            (policy, rule) for policy in policies for rule in policy.rules[direction] if rule.action is not Action.LOG
+        ]
+        end = len(self._outcomes) + len(rules)
+        self._bits_of |= dict.fromkeys(policies, 1 << end)
+        for policy, rule in rules:
+            bit = 1 << len(self._outcomes)
+            self._bits_of[policy] |= bit
+            self._outcomes.append((rule_verdict(direction, tier, policy, rule), end + 1))
+            self._file(rule, bit)
+        self._outcomes.append((tier_end_verdict(direction, tier), end + 1))
+
+    def _file(self, rule: JudgedRule, bit: int) -> None:
+        for condition in rule.conditions:
+            part = condition.part
+            table = self._parts.setdefault(part, _PartTable(PART_KEYS[part]))
+            table.rules_with[condition] = table.rules_with.get(condition, 0) | bit
