@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Protocol
 
-from lab.errors import DataplaneError, HostError
+from lab.errors import DataplaneError, HostError, LabError
 from lab.fabric.node import Completed, Node
 from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
 from lab.policy.snapshot import (
@@ -28,9 +28,17 @@ from lab.policy.snapshot import (
     SnapshotSide,
     TierPolicies,
 )
+from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP, UDPLITE, protocol_label
 from lab.topology import Address, Net
 
 __all__ = [
+    "ICMP",
+    "ICMPV6",
+    "PORT_PROTOCOLS",
+    "SCTP",
+    "TCP",
+    "UDP",
+    "UDPLITE",
     "Action",
     "Address",
     "Capability",
@@ -43,6 +51,7 @@ __all__ = [
     "HostError",
     "IcmpMatch",
     "IpSet",
+    "LabError",
     "Net",
     "Node",
     "PolicyId",
@@ -55,6 +64,7 @@ __all__ = [
     "SnapshotRule",
     "SnapshotSide",
     "TierPolicies",
+    "protocol_label",
 ]
 
 
