@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a topology offers to policies: its labels, addresses and ports, and what stands next to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from lab.conformance.scenario import Entry
+
+__all__ = ["Facts", "Labels", "ServedPort"]
+
+Labels = Mapping[str, tuple[str, ...]]
+"""The values that occur under each key, the least telling first; one that nothing has is always among them."""
+
+ABSENT_VALUE = "other"
+"""A value that no drawn topology uses: a selector for it must match nothing, its negation everything."""
+
+_FALLBACK_LABELS: Labels = {"app": ("web", ABSENT_VALUE)}
+_FALLBACK_PORT = ("TCP", 80)
+_PREFIXES_ABOVE_HOST = (0, 1, 2, 8)
+"""How many bits shorter than a host's prefix the drawn networks are: the host, a pair, four, a subnet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPort:
+    """A port that an end declares."""
+
+    name: str | None
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A topology document whose ends all have their addresses written out."""
+
+    document: Entry
+
+    @cached_property
+    def namespaces(self) -> tuple[str, ...]:
+        """Names of namespaces, those that have workloads."""
+        return tuple(dict.fromkeys(name.partition("/")[0] for name in self._section("workloads")))
+
+    @cached_property
+    def workloads(self) -> tuple[str, ...]:
+        """Names of workloads."""
+        return tuple(self._section("workloads"))
+
+    @cached_property
+    def ends(self) -> tuple[str, ...]:
+        """Names of workloads, then of externals."""
+        return (*self.workloads, *self._section("externals"))
+
+    @cached_property
+    def profiles(self) -> tuple[str, ...]:
+        """Names of the profiles that workloads list, whoever defines them."""
+        listed = (name for body in self._section("workloads").values() for name in body.get("profiles") or ())
+        return tuple(dict.fromkeys(listed))
+
+    @cached_property
+    def accounts(self) -> tuple[str, ...]:
+        """Names of service accounts."""
+        names = (name for body in self._section("namespaces").values() for name in body.get("serviceAccounts") or ())
+        return tuple(dict.fromkeys(names)) or ("nobody",)
+
+    @cached_property
+    def pod_labels(self) -> Labels:
+        """Labels of workloads."""
+        return _labels(body.get("labels") for body in self._section("workloads").values())
+
+    @cached_property
+    def namespace_labels(self) -> Labels:
+        """Labels of namespaces."""
+        return _labels(body.get("labels") for body in self._section("namespaces").values())
+
+    @cached_property
+    def account_labels(self) -> Labels:
+        """Labels of service accounts."""
+        accounts = (body.get("serviceAccounts") or {} for body in self._section("namespaces").values())
+        return _labels((body or {}).get("labels") for each in accounts for body in each.values())
+
+    @cached_property
+    def ports(self) -> tuple[tuple[str, int], ...]:
+        """Protocol name and number of every declared port."""
+        return tuple(dict.fromkeys((port.protocol, port.port) for port in self.served)) or (_FALLBACK_PORT,)
+
+    @cached_property
+    def served(self) -> tuple[ServedPort, ...]:
+        """Every declared port."""
+        bodies = (*self._section("workloads").values(), *self._section("externals").values())
+        ports = (port for body in bodies for port in body.get("ports") or ())
+        found = (ServedPort(port.get("name"), port.get("protocol", "TCP").upper(), port["port"]) for port in ports)
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def port_names(self) -> tuple[str, ...]:
+        """Names of declared ports, and one that nobody declares."""
+        names = dict.fromkeys(port.name for port in self.served if port.name)
+        return (*names, "unheard-of")
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """The addresses of an end."""
+        body = self._section("workloads").get(name) or self._section("externals")[name]
+        return tuple(body["addresses"])
+
+    def families(self, name: str) -> frozenset[int]:
+        """The families (4, 6) in which an end has an address."""
+        return frozenset(6 if ":" in address else 4 for address in self.addresses(name))
+
+    def nets(self, family: int) -> tuple[str, ...]:
+        """Networks of a family that begin or end at an address in use, the smallest first."""
+        return self._nets[family]
+
+    @cached_property
+    def _nets(self) -> Mapping[int, tuple[str, ...]]:
+        by_family: dict[int, tuple[str, ...]] = {}
+        for family in (4, 6):
+            used = [text for name in self.ends for text in self.addresses(name) if (":" in text) == (family == 6)]
+            nets = dict.fromkeys(_around(text, shorter) for shorter in _PREFIXES_ABOVE_HOST for text in used)
+            by_family[family] = tuple(nets)
+        return by_family
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        bodies: Any = self.document.get(name) or {}
+        return {key: body or {} for key, body in bodies.items()}
+
+
+def _labels(bodies: Iterable[Mapping[str, str] | None]) -> Labels:
+    values: dict[str, dict[str, None]] = {}
+    for labels in bodies:
+        for key, value in (labels or {}).items():
+            values.setdefault(key, {})[value] = None
+    return {key: (*given, ABSENT_VALUE) for key, given in values.items()} or _FALLBACK_LABELS
+
+
+@cache
+def _around(address: str, shorter: int) -> str:
+    """The network round an address whose prefix is ``shorter`` bits shorter than a host's."""
+    host = ip_address(address)
+    return str(ip_network((host, host.max_prefixlen - shorter), strict=False))

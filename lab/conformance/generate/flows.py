@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows at the borders of a policy: its ports and their neighbours, its protocols and the ones next door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from hypothesis import strategies as st
+
+from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.rules import near
+from lab.conformance.scenario import Entry
+from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, protocol_label, protocol_number
+
+__all__ = ["borders", "flows"]
+
+MAX_FLOWS = 48
+Packet = Mapping[str, Any]
+"""The part of a flow that says what is sent, not between whom; ``family`` only where it matters."""
+
+_FAMILY_NAMES = {4: "ipv4", 6: "ipv6"}
+_NEIGHBOUR_PROTOCOL = {"TCP": "UDP", "UDP": "SCTP", "SCTP": "TCP"}
+_ECHOES: tuple[Packet, ...] = (
+    {"protocol": "ICMP", "icmp": {"type": 8, "code": 0}, "family": "ipv4"},
+    {"protocol": "ICMPv6", "icmp": {"type": 128, "code": 0}, "family": "ipv6"},
+)
+# Types that conntrack takes for the beginning of something; errors such as 3 belong to flows of their own.
+_ICMP_TYPES = {ICMP: (0, 8, 13), ICMPV6: (128, 129)}
+_LAST_PROTOCOL = 255
+
+
+@st.composite
+def flows(draw: st.DrawFn, facts: Facts, documents: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Between one and MAX_FLOWS different flows."""
+    packets = borders(facts, documents)
+    pairs = [(source, target) for source in facts.ends for target in facts.ends if _worth_asking(facts, source, target)]
+    # A few lists rather than one: a single list of up to 48 would on average have a handful.
+    lists = [draw(st.lists(_flow(facts, pairs, packets), min_size=size, max_size=12)) for size in (1, 0, 0, 0)]
+    drawn = [flow for part in lists for flow in part]
+    return tuple(flow for number, flow in enumerate(drawn) if flow not in drawn[:number])
+
+
+def _worth_asking(facts: Facts, source: str, target: str) -> bool:
+    """Whether policy has a say between two ends, and they can talk at all."""
+    shared = facts.families(source) & facts.families(target)
+    return source != target and bool(shared) and (source in facts.workloads or target in facts.workloads)
+
+
+@st.composite
+def _flow(draw: st.DrawFn, facts: Facts, pairs: list[tuple[str, str]], packets: tuple[Packet, ...]) -> Entry:
+    source, target = draw(st.sampled_from(pairs))
+    packet = draw(st.sampled_from(packets))
+    shared = [_FAMILY_NAMES[family] for family in sorted(facts.families(source) & facts.families(target))]
+    family = packet.get("family")
+    if family not in shared:
+        family = draw(st.sampled_from(shared))
+        packet = packet if packet.get("family") is None else {"protocol": "TCP", "port": facts.ports[0][1]}
+    return {"from": source, "to": target, **packet, "family": family}
+
+
+def borders(facts: Facts, documents: Iterable[Entry]) -> tuple[Packet, ...]:
+    """Every packet worth sending: what the documents name, what is next to it, and what the ends serve."""
+    found: dict[str, Packet] = {}
+    packets: list[Packet] = [{"protocol": protocol, "port": port} for protocol, port in facts.ports]
+    packets += _ECHOES
+    for rule in _rules(documents):
+        packets += _of_rule(facts, rule)
+    for packet in packets:
+        found.setdefault(repr(packet), packet)
+    return tuple(found.values())
+
+
+def _rules(documents: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
+    for document in documents:
+        spec: Any = document.get("spec") or {}
+        for direction in ("ingress", "egress"):
+            yield from spec.get(direction) or ()
+
+
+def _of_rule(facts: Facts, rule: Mapping[str, Any]) -> Iterator[Packet]:
+    """The borders of one rule of Calico, or of one of Kubernetes."""
+    given = rule.get("protocol", rule.get("notProtocol"))
+    if isinstance(rule.get("ports"), list):
+        for entry in rule["ports"]:
+            ports = [entry.get("port"), entry.get("endPort")]
+            yield from _at_ports(entry.get("protocol", "TCP"), _edges(facts, [port for port in ports if port]))
+        return
+    if given is not None:
+        yield from _of_protocol(given, rule)
+    side = rule.get("destination") or {}
+    named = [*side.get("ports", ()), *side.get("notPorts", ())]
+    protocols = [given] if given is not None else list(_NEIGHBOUR_PROTOCOL)
+    for protocol in protocols:
+        yield from _at_ports(protocol, _edges(facts, named))
+    for port in _edges(facts, (rule.get("source") or {}).get("ports", ())):
+        served = facts.ports[0]
+        yield {"protocol": _name(given) if given is not None else served[0], "port": served[1], "source_port": port}
+
+
+def _edges(facts: Facts, ports: Iterable[int | str]) -> tuple[int, ...]:
+    """First and last of each range, and the port on the outer side of each."""
+    edges: dict[int, None] = {}
+    for port in ports:
+        for first, last in _ranges(facts, port):
+            edges |= dict.fromkeys((first, last, near(first, -1), near(last, 1)))
+    return tuple(edges)
+
+
+def _ranges(facts: Facts, port: int | str) -> Iterator[tuple[int, int]]:
+    if isinstance(port, int):
+        yield port, port
+    elif ":" in port:
+        first, _, last = port.partition(":")
+        yield int(first), int(last)
+    else:
+        yield from ((served.port, served.port) for served in facts.served if served.name == port)
+
+
+def _at_ports(protocol: str | int, ports: Iterable[int]) -> Iterator[Packet]:
+    """The ports under the protocol and under the one next door."""
+    name = _name(protocol)
+    if _number(protocol) not in PORT_PROTOCOLS:
+        return
+    for port in ports:
+        yield {"protocol": name, "port": port}
+        yield {"protocol": _NEIGHBOUR_PROTOCOL[str(name)], "port": port}
+
+
+def _of_protocol(protocol: str | int, rule: Mapping[str, Any]) -> Iterator[Packet]:
+    """Packets of a protocol and of the one next door; ICMP with the types and codes that the rule asks for."""
+    number = _number(protocol)
+    if number in PORT_PROTOCOLS:
+        return
+    if number in _ICMP_TYPES:
+        match = rule.get("icmp") or rule.get("notICMP") or {}
+        types = (*_ICMP_TYPES[number], *([match["type"]] if match else ()))
+        codes = dict.fromkeys((0, match.get("code", 0), match.get("code", 0) + 1))
+        home = _FAMILY_NAMES[4 if number == ICMP else 6]
+        for kind in dict.fromkeys(types):
+            yield from (
+                {"protocol": _name(number), "icmp": {"type": kind, "code": code}, "family": home} for code in codes
+            )
+        yield {
+            "protocol": number,
+            "icmp": {"type": types[0], "code": 0},
+            "family": "ipv6" if number == ICMP else "ipv4",
+        }
+        return
+    yield {"protocol": _name(number)}
+    if number < _LAST_PROTOCOL - 1:
+        yield {"protocol": number + 1}
+
+
+def _number(protocol: str | int) -> int:
+    return protocol if isinstance(protocol, int) else protocol_number(protocol) or 0
+
+
+def _name(protocol: str | int) -> str | int:
+    return protocol_label(_number(protocol))

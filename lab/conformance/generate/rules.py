@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of Calico policies: a shape first, then what stands in it, so that a rule stays as small as it can."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from hypothesis import strategies as st
+
+from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.selectors import selectors
+from lab.topology import DEFAULT_SOURCE_PORT
+
+__all__ = ["Direction", "near", "rules"]
+
+Direction = Literal["ingress", "egress"]
+Draft = dict[str, Any]
+"""A rule or one side of it while it is being put together."""
+
+MAX_PORT = 65535
+
+_ACTIONS = ("Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log")
+_PROFILE_ACTIONS = ("Allow", "Allow", "Deny", "Log")  # what Pass means in a profile differs between dataplanes
+_SHAPES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("peer",),
+    ("ports",),
+    ("peer", "ports"),
+    ("nets",),
+    ("nets", "ports"),
+    ("icmp",),
+    ("protocol",),
+    ("version",),
+    ("version", "ports"),
+    ("peer", "nets"),
+    ("subject",),
+    ("subject", "peer", "ports"),
+    ("source-ports", "ports"),
+    ("named",),
+    ("peer", "named"),
+    ("not-icmp",),
+    ("not-protocol",),
+)
+# Round the port that a flow comes from unless it says otherwise.
+_SOURCE_PORTS: tuple[str | int, ...] = (
+    DEFAULT_SOURCE_PORT,
+    f"{DEFAULT_SOURCE_PORT - 1}:{DEFAULT_SOURCE_PORT}",
+    f"{DEFAULT_SOURCE_PORT + 1}:{DEFAULT_SOURCE_PORT + 2}",
+)
+_PORT_PROTOCOLS: tuple[str | int, ...] = ("TCP", "UDP", "SCTP", 6)
+_PROTOCOLS: tuple[str | int, ...] = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6", 1, 58, "UDPLite", 253)
+_ICMP: tuple[Draft, ...] = (
+    {"type": 8},
+    {"type": 0},
+    {"type": 8, "code": 0},
+    {"type": 0, "code": 0},
+    {"type": 8, "code": 1},
+)
+_ICMPV6: tuple[Draft, ...] = ({"type": 128}, {"type": 129}, {"type": 128, "code": 0}, {"type": 128, "code": 1})
+
+
+@st.composite
+def rules(draw: st.DrawFn, facts: Facts, direction: Direction, *, profile: bool = False) -> Draft:
+    """One rule that the API takes."""
+    rule: Draft = {"action": draw(st.sampled_from(_PROFILE_ACTIONS if profile else _ACTIONS))}
+    sides: dict[str, Draft] = {"source": {}, "destination": {}}
+    peer, subject = ("source", "destination") if direction == "ingress" else ("destination", "source")
+    shape = draw(st.sampled_from(_SHAPES))
+    if "peer" in shape:
+        sides[peer] |= draw(_peer(facts))
+    if "subject" in shape:
+        sides[subject] |= {"selector": draw(selectors(facts.pod_labels))}
+    if "nets" in shape:
+        sides[draw(st.sampled_from((peer, peer, subject)))] |= draw(_nets(facts))
+    if "version" in shape:
+        rule["ipVersion"] = draw(st.sampled_from((4, 6)))
+    if "ports" in shape:
+        rule["protocol"] = draw(st.sampled_from(_PORT_PROTOCOLS))
+        sides["destination"] |= draw(_ports(facts))
+    if "source-ports" in shape:
+        sides["source"] |= {"ports": [draw(st.sampled_from(_SOURCE_PORTS))]}
+    if "named" in shape:
+        sides["destination"] |= {
+            draw(st.sampled_from(("ports", "ports", "notPorts"))): [draw(st.sampled_from(facts.port_names))]
+        }
+    rule |= draw(_protocol(shape))
+    return rule | {name: side for name, side in sides.items() if side}
+
+
+@st.composite
+def _protocol(draw: st.DrawFn, shape: tuple[str, ...]) -> Draft:
+    """What a shape says of the protocol itself."""
+    if "protocol" in shape:
+        return {"protocol": draw(st.sampled_from(_PROTOCOLS))}
+    if "not-protocol" in shape:
+        return {"notProtocol": draw(st.sampled_from(_PROTOCOLS))}
+    if "icmp" in shape or "not-icmp" in shape:
+        name, types = draw(st.sampled_from((("ICMP", _ICMP), ("ICMPv6", _ICMPV6))))
+        key = "icmp" if "icmp" in shape else "notICMP"
+        return {"protocol": name, key: dict(draw(st.sampled_from(types)))}
+    return {}
+
+
+@st.composite
+def _peer(draw: st.DrawFn, facts: Facts) -> Draft:
+    """Who is at the other end, by labels."""
+    key = draw(
+        st.sampled_from(
+            (
+                "selector",
+                "selector",
+                "selector",
+                "notSelector",
+                "namespaceSelector",
+                "both",
+                "signs",
+                "names",
+                "account",
+            )
+        )
+    )
+    of_pods, of_namespaces = selectors(facts.pod_labels), selectors(facts.namespace_labels)
+    if key == "both":
+        return {"selector": draw(of_pods), "namespaceSelector": draw(of_namespaces)}
+    if key == "signs":
+        return {"selector": draw(of_pods), "notSelector": draw(of_pods)}
+    if key == "namespaceSelector":
+        return {key: draw(of_namespaces)}
+    if key == "names":
+        return {"serviceAccounts": {"names": [draw(st.sampled_from(facts.accounts))]}}
+    if key == "account":
+        return {"serviceAccounts": {"selector": draw(selectors(facts.account_labels))}}
+    return {key: draw(of_pods)}
+
+
+@st.composite
+def _nets(draw: st.DrawFn, facts: Facts) -> Draft:
+    """Networks of one family whose edges are addresses in use or their neighbours."""
+    nets = facts.nets(draw(st.sampled_from([family for family in (4, 6) if facts.nets(family)])))
+    one = st.sampled_from(nets)
+    form = draw(st.sampled_from(("nets", "nets", "several", "notNets", "but")))
+    if form == "several":
+        return {"nets": draw(st.lists(one, min_size=2, max_size=3, unique=True)) if len(nets) > 1 else [nets[0]]}
+    if form == "but":
+        return {"nets": [draw(one)], "notNets": [draw(one)]}
+    return {form: [draw(one)]}
+
+
+@st.composite
+def _ports(draw: st.DrawFn, facts: Facts) -> Draft:
+    """Ports at and next to declared ones, as numbers, ranges, names, and many at once."""
+    port = draw(st.sampled_from(facts.ports))[1]
+    name = draw(st.sampled_from(facts.port_names))
+    first, last = near(port, -1), near(port, 1)
+    many = [near(port, 2 * step) for step in range(16)]
+    choices: tuple[Draft, ...] = (
+        {"ports": [port]},
+        {"ports": [last]},
+        {"ports": [f"{port}:{last}"]},
+        {"ports": [f"{first}:{port}"]},
+        {"ports": [name]},
+        {"ports": [last, name]},
+        {"notPorts": [port]},
+        {"notPorts": [name]},
+        {"ports": [f"{first}:{last}"], "notPorts": [port]},
+        {"ports": [f"{first}:{last}"], "notPorts": [name]},
+        {"ports": many},
+    )
+    return draw(st.sampled_from(choices))
+
+
+def near(port: int, distance: int) -> int:
+    """A port some way off, kept within what ports can be."""
+    return min(max(port + distance, 1), MAX_PORT)

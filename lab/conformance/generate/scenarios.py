@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole scenarios, in a drawn topology or a given one."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.flows import flows
+from lab.conformance.generate.policies import resources
+from lab.conformance.generate.topologies import topologies, topology_document
+from lab.conformance.scenario import Entry, Scenario
+from lab.topology import Topology
+
+__all__ = ["scenarios"]
+
+
+def scenarios(topology: Topology | None = None) -> st.SearchStrategy[Scenario]:
+    """Scenarios in ``topology``, or each in one of its own; some come after another policy was in force.
+
+    Everything drawn loads: a scenario that does not is a fault of this package.
+    """
+    if topology is None:
+        return topologies().flatmap(lambda document: _scenario(Facts(document)))
+    return _scenario(Facts(topology_document(topology)))
+
+
+@st.composite
+def _scenario(draw: st.DrawFn, facts: Facts) -> Scenario:
+    documents = draw(resources(facts))
+    before: tuple[tuple[Entry, ...], ...] = ()
+    if draw(st.sampled_from((False, False, True))):
+        before = (draw(resources(facts)),)
+    earlier = [document for step in before for document in step]
+    # What an earlier policy opened or closed must not be so any more, so its borders are asked about as well.
+    return Scenario(facts.document, documents, draw(flows(facts, [*documents, *earlier])), before)
