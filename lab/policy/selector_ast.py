@@ -22,9 +22,9 @@ __all__ = [
     "Not",
     "Or",
     "SelectorSyntaxError",
-    "any_node",
     "keys_of",
     "negate",
+    "nodes_of",
     "prefix_keys",
     "rewrite",
 ]
@@ -228,26 +228,17 @@ def prefix_keys(node: Node, prefix: str) -> Node:
     return rewrite(node, prefixed)
 
 
-def keys_of(node: Node) -> Iterator[str]:
-    """Every label key that the tree tests, in the order of the text, repeated as often as it stands there."""
+def nodes_of(node: Node) -> Iterator[Node]:
+    """Every node of the tree, each before its operands, in the order of the text."""
+    yield node
     match node:
-        case Has(key) | Compare(key) | Member(key):
-            yield key
         case Not(operand):
-            yield from keys_of(operand)
+            yield from nodes_of(operand)
         case And(operands) | Or(operands):
             for operand in operands:
-                yield from keys_of(operand)
-        case All() | Global():
-            return
+                yield from nodes_of(operand)
 
 
-def any_node(node: Node, test: Callable[[Node], bool]) -> bool:
-    """Whether a node of the tree passes the test."""
-    match node:
-        case Not(operand):
-            return test(node) or any_node(operand, test)
-        case And(operands) | Or(operands):
-            return test(node) or any(any_node(operand, test) for operand in operands)
-        case _:
-            return test(node)
+def keys_of(node: Node) -> Iterator[str]:
+    """Every label key that the tree tests, in the order of the text, repeated as often as it stands there."""
+    return (leaf.key for leaf in nodes_of(node) if isinstance(leaf, Has | Compare | Member))

@@ -129,9 +129,11 @@ def _depth(text: str) -> int:
 
 def _syntax_error(text: str, offset: int, terminals: set[str]) -> SelectorSyntaxError:
     """The error for an unexpected character or token, saying what may stand there instead."""
-    # The parser's states are shared: where a test ends they always know ")", and where one begins, the label.
-    needless = {"RPAR"} if "_AND" in terminals and not _depth(text[:offset]) else set()
-    named = terminals - needless - ({"LABEL"} if "BANG" in terminals else set())
+    named = set(terminals)
+    if "_AND" in named:  # behind a test; the parser's states do not tell whether a parenthesis is open
+        named = named - {"RPAR", "$END"} | ({"RPAR"} if _depth(text[:offset]) else {"$END"})
+    if "BANG" in named:  # before a test, of which a label is one
+        named -= {"LABEL"}
     expected = sorted({_TERMINALS[terminal] for terminal in named})
     return SelectorSyntaxError(_found(text, offset), text=text, offset=offset, expected=" or ".join(expected))
 

@@ -157,16 +157,16 @@ def _refuse_kind(source: Source, name: str) -> None:
 
 def _namespace(source: Source, kind: _Kind, topology: Topology) -> str | None:
     """The namespace of the resource, "default" where it should have one and names none; None for cluster-wide."""
-    metadata = source.value().get("metadata")
-    given = metadata.get("namespace") if isinstance(metadata, dict) else None
+    given = source.value(("metadata", "namespace"))
     at = ("metadata", "namespace")
     if not kind.namespaced:
         if given not in (None, ""):
             source.refuse(at, "cannot stand in a cluster-wide resource", key=True)
         return None
     namespace = given if isinstance(given, str) and given else "default"
-    # A namespace of another type is the model's to refuse, once.
-    if namespace not in topology.namespaces and (given in (None, "") or isinstance(given, str)):
+    # Metadata or a namespace of another type is the model's to refuse, once.
+    readable = isinstance(source.value(("metadata",)), dict) and isinstance(given, str | None)
+    if readable and namespace not in topology.namespaces:
         source.refuse(
             at,
             "is not a namespace of the topology" if given else 'is not given, and the topology has no "default"',

@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.policy.read.calico_models import EntityRuleModel, HttpModel, IcmpModel, RuleModel, ServiceAccountsModel
 from lab.policy.read.source import Path, Refusal, Source
-from lab.policy.read.values import port_match, protocol_match, rule_net
+from lab.policy.read.values import dns_subdomain, port_match, protocol_match, rule_net
 from lab.policy.resources import (
     Action,
     Direction,
@@ -108,6 +108,7 @@ def _service_accounts(source: Source, path: Path, model: ServiceAccountsModel) -
     selector = _selector(source, (*path, "selector"), model.selector)
     if not model.names and selector is None:
         return None
+    source.read_all((*path, "names"), dns_subdomain, model.names)
     return ServiceAccountMatch(tuple(model.names), selector)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from lab.document import Document, Step
 from lab.errors import LabError, LabErrors, Place, PolicyError
 from lab.policy.selector import Selector, SelectorSyntaxError, parse_selector
-from lab.policy.selector_ast import Global, any_node
+from lab.policy.selector_ast import Global, nodes_of
 from lab.schema import validate
 
 __all__ = ["Path", "Refusal", "Source"]
@@ -120,7 +120,7 @@ class Source:
             self._wrong_selector(path, text, error)
             return None
         alone = global_alone and isinstance(selector.node, Global)
-        if not alone and any_node(selector.node, lambda node: isinstance(node, Global)):
+        if not alone and any(isinstance(node, Global) for node in nodes_of(selector.node)):
             self.refuse(path, "cannot hold global() here", allowed=_GLOBAL)
             return None
         return selector
