@@ -7,16 +7,26 @@ say of a packet for which it does not hold what it wanted and what it found.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from lab.oracle.nets import NetIndex
 from lab.oracle.packet import Packet, Part, Side
 from lab.policy.resources import IcmpMatch
 from lab.protocols import protocol_label
-from lab.topology import Family, Net
+from lab.topology import Address, Family, Net
 
-__all__ = ["Condition", "InNets", "IpFamily", "IsIcmp", "IsProtocol", "Mismatch", "NotIcmp", "NotInNets", "NotProtocol"]
+__all__ = [
+    "Condition",
+    "Mismatch",
+    "in_nets",
+    "is_family",
+    "is_icmp",
+    "is_protocol",
+    "not_icmp",
+    "not_in_nets",
+    "not_protocol",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,80 +38,81 @@ class Mismatch:
     found: str
 
 
-class Condition(Protocol):
-    """One test of a packet. Hashable, so that equal conditions of many rules are tested once."""
-
-    @property
-    def part(self) -> Part:
-        """The part of the packet on which the outcome depends, and nothing else does."""
-        ...
-
-    def holds(self, packet: Packet) -> bool:
-        """Whether the packet passes the test."""
-        ...
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        """What is wrong with a packet for which it does not hold."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class IpFamily:
+class Condition:
+    """One test of a packet.
+
+    Attributes:
+        part: the part of the packet on which the outcome depends, and nothing else does.
+        wording: what the file says; conditions of equal part and wording are the same one, tested once.
+        holds: whether a packet passes the test.
+        mismatch: what is wrong with a packet for which it does not hold.
+    """
+
+    part: Part
+    wording: Hashable
+    holds: Callable[[Packet], bool] = field(compare=False, repr=False)
+    mismatch: Callable[[Packet], Mismatch] = field(compare=False, repr=False)
+
+
+def is_family(family: Family, implied_by: str | None = None) -> Condition:
     """``ipVersion``, or the version that the name ICMP or ICMPv6 implies (2.2)."""
-
-    family: Family
-    implied_by: str | None = None
-
-    @property
-    def part(self) -> Part:
-        return Part.FAMILY
-
-    def holds(self, packet: Packet) -> bool:
-        return packet.family == self.family
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        implied = f" (implied by protocol {self.implied_by})" if self.implied_by else ""
-        return Mismatch("ipVersion", f"{self.family}{implied}", str(packet.family))
+    wanted = f"{family} (implied by protocol {implied_by})" if implied_by else str(family)
+    return Condition(
+        Part.FAMILY,
+        ("ipVersion", wanted),
+        lambda packet: packet.family == family,
+        lambda packet: Mismatch("ipVersion", wanted, str(packet.family)),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class IsProtocol:
+def is_protocol(number: int) -> Condition:
     """``protocol``."""
-
-    number: int
-
-    @property
-    def part(self) -> Part:
-        return Part.PROTOCOL
-
-    def holds(self, packet: Packet) -> bool:
-        return packet.protocol == self.number
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        return Mismatch("protocol", str(protocol_label(self.number)), str(protocol_label(packet.protocol)))
+    return Condition(
+        Part.PROTOCOL,
+        ("protocol", number),
+        lambda packet: packet.protocol == number,
+        lambda packet: Mismatch("protocol", _protocol(number), _protocol(packet.protocol)),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class NotProtocol:
+def not_protocol(number: int) -> Condition:
     """``notProtocol``; it never implies a version."""
+    return Condition(
+        Part.PROTOCOL,
+        ("notProtocol", number),
+        lambda packet: packet.protocol != number,
+        lambda packet: Mismatch("notProtocol", f"any but {_protocol(number)}", _protocol(packet.protocol)),
+    )
 
-    number: int
 
-    @property
-    def part(self) -> Part:
-        return Part.PROTOCOL
+def _protocol(number: int) -> str:
+    return str(protocol_label(number))
 
-    def holds(self, packet: Packet) -> bool:
-        return packet.protocol != self.number
 
-    def mismatch(self, packet: Packet) -> Mismatch:
-        label = str(protocol_label(self.number))
-        return Mismatch("notProtocol", f"any but {label}", label)
+def is_icmp(match: IcmpMatch) -> Condition:
+    """``icmp``: type 0 and code 0 are constraints like any other (2.5)."""
+    return Condition(
+        Part.ICMP,
+        ("icmp", match),
+        lambda packet: _has_header(packet, match),
+        lambda packet: Mismatch("icmp", _spell_match(match), _spell_header(packet)),
+    )
+
+
+def not_icmp(match: IcmpMatch) -> Condition:
+    """``notICMP``: with type and code, not both of them together; whatever is not ICMP passes (2.5)."""
+    return Condition(
+        Part.ICMP,
+        ("notICMP", match),
+        lambda packet: not _has_header(packet, match),
+        lambda packet: Mismatch("notICMP", f"any but {_spell_match(match)}", _spell_header(packet)),
+    )
 
 
 def _has_header(packet: Packet, match: IcmpMatch) -> bool:
     header = packet.icmp
-    return header is not None and header.type == match.type and match.code in (None, header.code)
+    return header is not None and header.type == match.type and match.code in {None, header.code}
 
 
 def _spell_match(match: IcmpMatch) -> str:
@@ -112,38 +123,42 @@ def _spell_header(packet: Packet) -> str:
     return "no ICMP" if packet.icmp is None else f"type {packet.icmp.type} code {packet.icmp.code}"
 
 
-@dataclass(frozen=True, slots=True)
-class IsIcmp:
-    """``icmp``: type 0 and code 0 are constraints like any other (2.5)."""
-
-    match: IcmpMatch
-
-    @property
-    def part(self) -> Part:
-        return Part.ICMP
-
-    def holds(self, packet: Packet) -> bool:
-        return _has_header(packet, self.match)
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        return Mismatch("icmp", _spell_match(self.match), _spell_header(packet))
+def in_nets(side: Side, nets: tuple[Net, ...]) -> Condition:
+    """``nets``: in any of them. Networks of the other family hold nothing of this one (2.6)."""
+    index = _index(nets)
+    name, wanted = f"{side}.nets", f"in {_spell_nets(nets)}"
+    return Condition(
+        _address_part(side),
+        (name, nets),
+        lambda packet: index.covers(packet.end(side).address),
+        lambda packet: Mismatch(name, wanted, str(packet.end(side).address)),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class NotIcmp:
-    """``notICMP``: with type and code, not both of them together (2.5)."""
+def not_in_nets(side: Side, nets: tuple[Net, ...]) -> Condition:
+    """``notNets``: in none of them; a rule whose notNets are all of the other family is absent in this one (2.6)."""
+    index = _index(nets)
+    name = f"{side}.notNets"
 
-    match: IcmpMatch
+    def holds(packet: Packet) -> bool:
+        address = packet.end(side).address
+        return index.has_family(address.version) and not index.covers(address)
 
-    @property
-    def part(self) -> Part:
-        return Part.ICMP
+    def mismatch(packet: Packet) -> Mismatch:
+        address = packet.end(side).address
+        return Mismatch(name, _wanted_of_not_nets(index, nets, address), str(address))
 
-    def holds(self, packet: Packet) -> bool:
-        return not _has_header(packet, self.match)
+    return Condition(_address_part(side), (name, nets), holds, mismatch)
 
-    def mismatch(self, packet: Packet) -> Mismatch:
-        return Mismatch("notICMP", f"any but {_spell_match(self.match)}", _spell_header(packet))
+
+def _wanted_of_not_nets(index: NetIndex[Net], nets: tuple[Net, ...], address: Address) -> str:
+    if index.has_family(address.version):
+        return f"not in {_spell_nets(tuple(index.covering(address)))}"
+    return f"an address of the family of {_spell_nets(nets)}: in the other one the rule is absent"
+
+
+def _index(nets: tuple[Net, ...]) -> NetIndex[Net]:
+    return NetIndex((net, net) for net in nets)
 
 
 def _address_part(side: Side) -> Part:
@@ -152,57 +167,3 @@ def _address_part(side: Side) -> Part:
 
 def _spell_nets(nets: tuple[Net, ...]) -> str:
     return ", ".join(map(str, nets))
-
-
-@dataclass(frozen=True, slots=True)
-class InNets:
-    """``nets``: in any of them. Networks of the other family hold nothing of this one (2.6)."""
-
-    side: Side
-    nets: tuple[Net, ...]
-    index: NetIndex[Net] = field(compare=False, repr=False)
-
-    @classmethod
-    def of(cls, side: Side, nets: tuple[Net, ...]) -> InNets:
-        """The condition with its index."""
-        return cls(side, nets, NetIndex((net, net) for net in nets))
-
-    @property
-    def part(self) -> Part:
-        return _address_part(self.side)
-
-    def holds(self, packet: Packet) -> bool:
-        return self.index.covers(packet.end(self.side).address)
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        return Mismatch(f"{self.side}.nets", f"in {_spell_nets(self.nets)}", str(packet.end(self.side).address))
-
-
-@dataclass(frozen=True, slots=True)
-class NotInNets:
-    """``notNets``: in none of them; a rule whose notNets are all of the other family is absent in this one (2.6)."""
-
-    side: Side
-    nets: tuple[Net, ...]
-    index: NetIndex[Net] = field(compare=False, repr=False)
-
-    @classmethod
-    def of(cls, side: Side, nets: tuple[Net, ...]) -> NotInNets:
-        """The condition with its index."""
-        return cls(side, nets, NetIndex((net, net) for net in nets))
-
-    @property
-    def part(self) -> Part:
-        return _address_part(self.side)
-
-    def holds(self, packet: Packet) -> bool:
-        address = packet.end(self.side).address
-        return self.index.has_family(address.version) and not self.index.covers(address)
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        address = packet.end(self.side).address
-        if not self.index.has_family(address.version):
-            wanted = f"an address of the family of {_spell_nets(self.nets)}: the rule is absent in the other"
-            return Mismatch(f"{self.side}.notNets", wanted, str(address))
-        held_by = _spell_nets(tuple(self.index.covering(address)))
-        return Mismatch(f"{self.side}.notNets", f"not in {held_by}", str(address))

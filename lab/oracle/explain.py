@@ -149,6 +149,7 @@ class Explanation:
 
     def render(self) -> str:
         """The explanation as text for a person to read, lines without a trailing line break."""
+        # The text's module imports these types, so it can only be imported when it is called for.
         from lab.oracle.explain_text import render
 
         return render(self)

@@ -8,7 +8,6 @@ policy engine sees, and the labels of its namespace are those that it inherits f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from lab.oracle.conditions import Condition, Mismatch
 from lab.oracle.packet import Packet, Part, Side
@@ -64,50 +63,46 @@ def judged_kubernetes_rules(
 def _conditions(rule: KubernetesRule, namespace: str, direction: Direction) -> Iterator[Condition]:
     if rule.peers:
         side: Side = "source" if direction is Direction.INGRESS else "destination"
-        yield HasPeer(side, repr((namespace, rule.peers)), namespace, rule.peers)
+        yield _has_peer(side, namespace, rule.peers)
     if rule.ports:
-        yield ToPort(rule.ports)
+        yield _to_port(rule.ports)
 
 
-@dataclass(frozen=True, slots=True)
-class HasPeer:
-    """``from`` or ``to``: one of the peers is at the address; compared by ``wording``, as label mappings do not hash."""
+def _has_peer(side: Side, namespace: str, peers: tuple[KubernetesPeer, ...]) -> Condition:
+    """``from`` or ``to``: one of the peers is at the address."""
+    name = "from" if side == "source" else "to"
+    by_address = any(peer.ip_block is not None for peer in peers)
 
-    side: Side
-    wording: str = field(repr=False)
-    namespace: str = field(compare=False)
-    peers: tuple[KubernetesPeer, ...] = field(compare=False)
+    def mismatch(packet: Packet) -> Mismatch:
+        wanted = " or ".join(_spell_peer(peer, namespace) for peer in peers)
+        return Mismatch(name, wanted, _spell_location(packet.end(side)))
 
-    @property
-    def part(self) -> Part:
-        if any(peer.ip_block is not None for peer in self.peers):
-            return Part.SOURCE_ADDRESS if self.side == "source" else Part.DESTINATION_ADDRESS
-        return Part.SOURCE_LABELS if self.side == "source" else Part.DESTINATION_LABELS
-
-    def holds(self, packet: Packet) -> bool:
-        location = packet.end(self.side)
-        return any(_is_at(peer, self.namespace, location) for peer in self.peers)
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        wanted = " or ".join(_spell_peer(peer, self.namespace) for peer in self.peers)
-        return Mismatch("from" if self.side == "source" else "to", wanted, _spell_location(packet.end(self.side)))
+    return Condition(
+        _PEER_PARTS[side, by_address],
+        # Label mappings do not hash, their text does.
+        (name, namespace, repr(peers)),
+        lambda packet: any(_is_at(peer, namespace, packet.end(side)) for peer in peers),
+        mismatch,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class ToPort:
+_PEER_PARTS: Mapping[tuple[Side, bool], Part] = {
+    ("source", False): Part.SOURCE_LABELS,
+    ("source", True): Part.SOURCE_ADDRESS,
+    ("destination", False): Part.DESTINATION_LABELS,
+    ("destination", True): Part.DESTINATION_ADDRESS,
+}
+
+
+def _to_port(ports: tuple[KubernetesPort, ...]) -> Condition:
     """``ports``: one of the entries is the packet's protocol and destination port."""
-
-    ports: tuple[KubernetesPort, ...]
-
-    @property
-    def part(self) -> Part:
-        return Part.DESTINATION_SERVICE
-
-    def holds(self, packet: Packet) -> bool:
-        return any(port.protocol == packet.protocol and _is_port(port, packet) for port in self.ports)
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        return Mismatch("ports", " or ".join(map(_spell_port, self.ports)), spell_port(packet, "destination"))
+    wanted = " or ".join(map(_spell_port, ports))
+    return Condition(
+        Part.DESTINATION_SERVICE,
+        ("ports", ports),
+        lambda packet: any(port.protocol == packet.protocol and _is_port(port, packet) for port in ports),
+        lambda packet: Mismatch("ports", wanted, spell_port(packet, "destination")),
+    )
 
 
 def _is_at(peer: KubernetesPeer, namespace: str, location: Location) -> bool:

@@ -9,7 +9,7 @@ from itertools import chain
 from lab.oracle.explain import Explanation
 from lab.oracle.packet import Packet, Part
 from lab.oracle.profiles import judged_profiles, profiles_verdict
-from lab.oracle.question import Questioner, settled_verdict
+from lab.oracle.question import Questioner, path_verdict, settled_verdict
 from lab.oracle.table import RuleTable
 from lab.oracle.tiers import JudgedPolicy, Subject, judged_tiers
 from lab.oracle.verdict import Verdict
@@ -88,9 +88,7 @@ class Oracle:
         settled = settled_verdict(question)
         if settled is not None:
             return settled
-        verdicts = [self._ask(party, direction, question.packet) for direction, party in question.asked]
-        # The first direction that denies decides; of an allowed flow the last one asked is named.
-        return next((verdict for verdict in verdicts if not verdict.allowed), verdicts[-1])
+        return path_verdict([self._ask(party, direction, question.packet) for direction, party in question.asked])
 
     def _ask(self, party: Party, direction: Direction, packet: Packet) -> Verdict:
         """What one endpoint's policy says in one direction."""

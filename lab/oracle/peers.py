@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from lab.oracle.conditions import Mismatch
+from lab.oracle.conditions import Condition, Mismatch
 from lab.oracle.packet import Packet, Part, Side
-from lab.oracle.world import ACCOUNT_LABEL, Location, Party
+from lab.oracle.world import Location, Party
 from lab.policy.resources import EntityRule
 from lab.policy.selector import Selector
 from lab.policy.selector_ast import All, Global, Has, Node, Not
 
-__all__ = ["IsParty", "NotParty", "PartyTest", "account_test", "given", "namespace_test", "party_test"]
+__all__ = ["PartyTest", "account_test", "given", "is_party", "namespace_test", "not_party", "party_test"]
 
 _BELONGS = "belongs to one"
-"""A key under which a selector of namespaces or accounts sees that there is one; the blanks keep it apart from labels."""
+"""The key under which a selector of namespaces or accounts sees that there is one: no label's key has a blank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class PartyTest:
-    """All that a rule's side asks of one party, ``notSelector`` folded in; compared by what the file says."""
+class _Asked:
+    """What one side of a rule asks of a party, as the file says it; ``namespace`` is the policy's own."""
 
     namespace: str | None
     selector: Selector | None
@@ -39,6 +39,13 @@ class PartyTest:
     account_names: tuple[str, ...]
     account_selector: Selector | None
     not_selector: Selector | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartyTest:
+    """All that a rule's side asks of one party, ``notSelector`` folded in; compared by what the file says."""
+
+    asked: _Asked
     pieces: tuple[Piece, ...] = field(compare=False, repr=False)
 
     def matches(self, party: Party) -> bool:
@@ -53,49 +60,37 @@ class PartyTest:
         return next(piece for piece in self.pieces if not piece.test(party))
 
 
-@dataclass(frozen=True, slots=True)
-class IsParty:
+def is_party(side: Side, who: PartyTest) -> Condition:
     """Somebody known stands at the address who passes the whole test."""
 
-    side: Side
-    who: PartyTest
+    def holds(packet: Packet) -> bool:
+        return any(who.matches(party) for party in packet.end(side).parties)
 
-    @property
-    def part(self) -> Part:
-        return _labels_part(self.side)
-
-    def holds(self, packet: Packet) -> bool:
-        return any(self.who.matches(party) for party in packet.end(self.side).parties)
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        location = packet.end(self.side)
+    def mismatch(packet: Packet) -> Mismatch:
+        location = packet.end(side)
         if not location.parties:
-            first = self.who.pieces[0]
-            return Mismatch(f"{self.side}.{first.field}", first.wanted, _spell_stranger(location))
-        missed = [(party, self.who.missed(party)) for party in location.parties]
+            first = who.pieces[0]
+            return Mismatch(f"{side}.{first.field}", first.wanted, _spell_stranger(location))
+        missed = [(party, who.missed(party)) for party in location.parties]
         wanted = dict.fromkeys(piece.wanted for _, piece in missed)
         found = "; ".join(f"{party.title} has {piece.found(party)}" for party, piece in missed)
-        return Mismatch(f"{self.side}.{missed[0][1].field}", " and ".join(wanted), found)
+        return Mismatch(f"{side}.{missed[0][1].field}", " and ".join(wanted), found)
+
+    return Condition(_labels_part(side), ("party", side, who), holds, mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class NotParty:
+def not_party(side: Side, selector: Selector) -> Condition:
     """``notSelector`` of a side without any positive one: everybody whom it does not select, strangers too."""
 
-    side: Side
-    selector: Selector
+    def selected(packet: Packet) -> list[Party]:
+        return [party for party in packet.end(side).parties if selector.matches(party.labels)]
 
-    @property
-    def part(self) -> Part:
-        return _labels_part(self.side)
+    def mismatch(packet: Packet) -> Mismatch:
+        who = selected(packet)
+        found = "; ".join(f"{party.title} has {_spell_labels(selector, party.labels)}" for party in who)
+        return Mismatch(f"{side}.notSelector", f"not {selector.text}", found)
 
-    def holds(self, packet: Packet) -> bool:
-        return not any(self.selector.matches(party.labels) for party in packet.end(self.side).parties)
-
-    def mismatch(self, packet: Packet) -> Mismatch:
-        selected = [party for party in packet.end(self.side).parties if self.selector.matches(party.labels)]
-        found = "; ".join(f"{party.title} has {_spell_labels(self.selector, party.labels)}" for party in selected)
-        return Mismatch(f"{self.side}.notSelector", f"not {self.selector.text}", found)
+    return Condition(_labels_part(side), ("notSelector", side, selector), lambda packet: not selected(packet), mismatch)
 
 
 def given(selector: Selector | None) -> Selector | None:
@@ -117,8 +112,8 @@ def party_test(entity: EntityRule, namespace: str | None) -> PartyTest | None:
         own = namespace
     if not (own or selector or wide or names or account_selector):
         return None
-    asked = (own, selector, wide, names, account_selector, negative)
-    return PartyTest(*asked, pieces=tuple(_pieces(*asked)))
+    asked = _Asked(own, selector, wide, names, account_selector, negative)
+    return PartyTest(asked, tuple(_pieces(asked)))
 
 
 def _accounts(entity: EntityRule) -> tuple[tuple[str, ...], Selector | None]:
@@ -126,32 +121,23 @@ def _accounts(entity: EntityRule) -> tuple[tuple[str, ...], Selector | None]:
     return ((), None) if accounts is None else (accounts.names, given(accounts.selector))
 
 
-def _pieces(
-    own: str | None,
-    selector: Selector | None,
-    wide: Selector | None,
-    names: tuple[str, ...],
-    account_selector: Selector | None,
-    negative: Selector | None,
-) -> Iterator[Piece]:
+def _pieces(asked: _Asked) -> Iterator[Piece]:
+    own, names = asked.namespace, asked.account_names
     if own is not None:
         wanted = f"in the policy's own namespace {own}"
         yield Piece("selector", wanted, lambda party: party.namespace == own, _spell_namespace)
-    if wide is not None:
-        yield _namespace_piece(wide)
+    if asked.namespace_selector is not None:
+        yield _namespace_piece(asked.namespace_selector)
     if names:
         wanted = f"one of {', '.join(names)}"
-        yield Piece(
-            "serviceAccounts.names", wanted, lambda party: party.labels.get(ACCOUNT_LABEL) in names, _spell_account
-        )
-    if account_selector is not None:
-        yield _piece("serviceAccounts.selector", account_selector, lambda party: party.account_labels)
-    if selector is not None:
-        yield _piece("selector", selector, lambda party: party.labels)
-    if negative is not None:
-        opposite = negative.negated()
-        piece = _piece("notSelector", opposite, lambda party: party.labels)
-        yield Piece(piece.field, f"not {negative.text}", piece.test, piece.found)
+        yield Piece("serviceAccounts.names", wanted, lambda party: party.account in names, _spell_account)
+    if asked.account_selector is not None:
+        yield _piece("serviceAccounts.selector", asked.account_selector, lambda party: party.account_labels)
+    if asked.selector is not None:
+        yield _piece("selector", asked.selector, lambda party: party.labels)
+    if asked.not_selector is not None:
+        piece = _piece("notSelector", asked.not_selector.negated(), lambda party: party.labels)
+        yield Piece(piece.field, f"not {asked.not_selector.text}", piece.test, piece.found)
 
 
 def _piece(name: str, selector: Selector, view: Callable[[Party], Mapping[str, str]]) -> Piece:
@@ -194,7 +180,7 @@ def account_test(selector: Selector, *, everyone: bool) -> Callable[[Party], boo
 
     def test(party: Party) -> bool:
         labels = party.account_labels
-        return matches({**labels, _BELONGS: ""} if ACCOUNT_LABEL in party.labels else labels)
+        return matches({**labels, _BELONGS: ""} if party.account is not None else labels)
 
     return test
 
@@ -224,8 +210,7 @@ def _spell_namespace(party: Party) -> str:
 
 
 def _spell_account(party: Party) -> str:
-    account = party.labels.get(ACCOUNT_LABEL)
-    return "no service account" if account is None else f"service account {account}"
+    return "no service account" if party.account is None else f"service account {party.account}"
 
 
 def _spell_stranger(location: Location) -> str:

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from lab.oracle.conditions import Mismatch
+from lab.oracle.conditions import Condition, Mismatch
 from lab.oracle.packet import Packet, Part, Side
 from lab.oracle.peers import PartyTest
 from lab.oracle.world import Party
 from lab.policy.resources import PortMatch, PortRange
 from lab.protocols import protocol_label
 
-__all__ = ["HasPort", "NotPort", "serves", "spell_port"]
+__all__ = ["has_port", "not_port", "serves", "spell_port"]
 
 
 def serves(party: Party, packet: Packet, side: Side, names: tuple[str, ...]) -> bool:
@@ -54,51 +52,35 @@ def _part(side: Side, ports: tuple[PortMatch, ...]) -> Part:
     return Part.SOURCE_PORT if side == "source" else Part.DESTINATION_PORT
 
 
-@dataclass(frozen=True, slots=True)
-class HasPort:
+def has_port(side: Side, ports: tuple[PortMatch, ...], who: PartyTest | None) -> Condition:
     """``ports``: in any range, or declared under any of the names by a party that the side's selectors allow.
 
     The rule's own protocol is another condition; without one a name stands for its port of every protocol
     under which it is declared. Only pods declare ports, so nobody outside the cluster matches a name.
     """
+    names = _names(ports)
 
-    side: Side
-    ports: tuple[PortMatch, ...]
-    who: PartyTest | None
-
-    @property
-    def part(self) -> Part:
-        return _part(self.side, self.ports)
-
-    def holds(self, packet: Packet) -> bool:
-        if _in_ranges(packet.port_at(self.side), self.ports):
-            return True
-        names = _names(self.ports)
-        return bool(names) and any(
-            serves(party, packet, self.side, names) and (self.who is None or self.who.matches(party))
-            for party in packet.end(self.side).pods
+    def holds(packet: Packet) -> bool:
+        return _in_ranges(packet.port_at(side), ports) or any(
+            serves(pod, packet, side, names) and (who is None or who.matches(pod)) for pod in packet.end(side).pods
         )
 
-    def mismatch(self, packet: Packet) -> Mismatch:
-        return Mismatch(f"{self.side}.ports", f"one of {_spell(self.ports)}", spell_port(packet, self.side))
+    def mismatch(packet: Packet) -> Mismatch:
+        return Mismatch(f"{side}.ports", f"one of {_spell(ports)}", spell_port(packet, side))
+
+    return Condition(_part(side, ports), ("ports", side, ports, who if names else None), holds, mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class NotPort:
+def not_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
     """``notPorts``: in no range, and declared under none of the names by whoever is at the address."""
+    names = _names(ports)
 
-    side: Side
-    ports: tuple[PortMatch, ...]
-
-    @property
-    def part(self) -> Part:
-        return _part(self.side, self.ports)
-
-    def holds(self, packet: Packet) -> bool:
-        if _in_ranges(packet.port_at(self.side), self.ports):
+    def holds(packet: Packet) -> bool:
+        if _in_ranges(packet.port_at(side), ports):
             return False
-        names = _names(self.ports)
-        return not any(serves(party, packet, self.side, names) for party in packet.end(self.side).pods)
+        return not any(serves(pod, packet, side, names) for pod in packet.end(side).pods)
 
-    def mismatch(self, packet: Packet) -> Mismatch:
-        return Mismatch(f"{self.side}.notPorts", f"none of {_spell(self.ports)}", spell_port(packet, self.side))
+    def mismatch(packet: Packet) -> Mismatch:
+        return Mismatch(f"{side}.notPorts", f"none of {_spell(ports)}", spell_port(packet, side))
+
+    return Condition(_part(side, ports), ("notPorts", side, ports), holds, mismatch)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ from lab.policy.resources import Direction
 from lab.protocols import UDP
 from lab.topology import Flow, Node, Topology, address_of
 
-__all__ = ["Question", "Questioner", "settled_verdict"]
+__all__ = ["Question", "Questioner", "path_verdict", "settled_verdict"]
 
 _IP_IN_IP = 4
 _VXLAN_PORT = 4789
@@ -43,6 +44,11 @@ def settled_verdict(question: Question) -> Verdict | None:
     if question.asked[0][0] is Direction.EGRESS and _is_tunnelled(question.packet):
         return _ENCAPSULATION
     return None
+
+
+def path_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of what was said along the way: the first deny, or else the last word."""
+    return next((verdict for verdict in verdicts if not verdict.allowed), verdicts[-1])
 
 
 def _is_tunnelled(packet: Packet) -> bool:

@@ -7,10 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.errors import Place
-from lab.oracle.conditions import Condition, InNets, IpFamily, IsIcmp, IsProtocol, NotIcmp, NotInNets, NotProtocol
+from lab.oracle.conditions import (
+    Condition,
+    in_nets,
+    is_family,
+    is_icmp,
+    is_protocol,
+    not_icmp,
+    not_in_nets,
+    not_protocol,
+)
 from lab.oracle.packet import Side
-from lab.oracle.peers import IsParty, NotParty, given, party_test
-from lab.oracle.ports import HasPort, NotPort
+from lab.oracle.peers import given, is_party, not_party, party_test
+from lab.oracle.ports import has_port, not_port
 from lab.policy.resources import Action, EntityRule, Rule
 from lab.protocols import ICMP, ICMPV6
 from lab.topology import Family
@@ -49,37 +58,37 @@ def _conditions(rule: Rule, namespace: str | None) -> Iterator[Condition]:
 
 def _header_conditions(rule: Rule) -> Iterator[Condition]:
     if rule.ip_version is not None:
-        yield IpFamily(rule.ip_version)
+        yield is_family(rule.ip_version)
     if rule.protocol is not None:
         yield from _implied_family(rule)
-        yield IsProtocol(rule.protocol.number)
+        yield is_protocol(rule.protocol.number)
     if rule.not_protocol is not None:
-        yield NotProtocol(rule.not_protocol.number)
+        yield not_protocol(rule.not_protocol.number)
     if rule.icmp is not None:
-        yield IsIcmp(rule.icmp)
+        yield is_icmp(rule.icmp)
     if rule.not_icmp is not None:
-        yield NotIcmp(rule.not_icmp)
+        yield not_icmp(rule.not_icmp)
 
 
 def _implied_family(rule: Rule) -> Iterator[Condition]:
     """Only a name implies a version, and only where the rule gives none itself (2.2)."""
     protocol = rule.protocol
     if protocol is not None and protocol.by_name and rule.ip_version is None and protocol.number in _IMPLIED_FAMILY:
-        yield IpFamily(_IMPLIED_FAMILY[protocol.number], "ICMP" if protocol.number == ICMP else "ICMPv6")
+        yield is_family(_IMPLIED_FAMILY[protocol.number], "ICMP" if protocol.number == ICMP else "ICMPv6")
 
 
 def _side_conditions(side: Side, entity: EntityRule, namespace: str | None) -> Iterator[Condition]:
     who = party_test(entity, namespace)
     negative = given(entity.not_selector)
     if entity.nets:
-        yield InNets.of(side, entity.nets)
+        yield in_nets(side, entity.nets)
     if entity.not_nets:
-        yield NotInNets.of(side, entity.not_nets)
+        yield not_in_nets(side, entity.not_nets)
     if who is not None:
-        yield IsParty(side, who)
+        yield is_party(side, who)
     elif negative is not None:
-        yield NotParty(side, negative)
+        yield not_party(side, negative)
     if entity.ports:
-        yield HasPort(side, entity.ports, who)
+        yield has_port(side, entity.ports, who)
     if entity.not_ports:
-        yield NotPort(side, entity.not_ports)
+        yield not_port(side, entity.not_ports)

@@ -30,7 +30,7 @@ Subject = Callable[[Party], bool]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedPolicy:
-    """A policy ready to be asked. ``subject`` is equal for policies that select the same endpoints by the same words."""
+    """A policy ready to be asked; those with an equal ``subject`` select the same endpoints by the same words."""
 
     kind: str
     namespace: str | None

@@ -17,7 +17,7 @@ from lab.oracle.explain import (
 )
 from lab.oracle.packet import Packet
 from lab.oracle.profiles import JudgedProfile, missing_verdict, no_profile_verdict, profile_verdict
-from lab.oracle.question import Question, settled_verdict
+from lab.oracle.question import Question, path_verdict, settled_verdict
 from lab.oracle.rules import JudgedRule
 from lab.oracle.table import rule_verdict, tier_end_verdict
 from lab.oracle.tiers import JudgedTier
@@ -38,19 +38,15 @@ class Walker:
 
     def explain(self, flow: Flow, question: Question) -> Explanation:
         """Both directions, the second one even if the packet has died in the first."""
-        addresses = (question.packet.source.address, question.packet.destination.address)
         settled = settled_verdict(question)
-        asked: list[AskedDirection] = []
-        verdict = settled
+        alive = settled is None
+        walked: list[AskedDirection] = []
         for direction, party in question.asked:
-            reached = verdict is None or verdict.allowed
-            walked = self._direction(direction, party, question.packet, reached=reached)
-            asked.append(walked)
-            if reached:
-                verdict = walked.verdict
-        if verdict is None:
-            raise AssertionError("a flow that asks no endpoint is settled beforehand")
-        return Explanation(flow, *addresses, verdict, tuple(asked))
+            walked.append(self._direction(direction, party, question.packet, reached=alive))
+            alive = alive and walked[-1].verdict.allowed
+        verdict = settled or path_verdict([asked.verdict for asked in walked])
+        ends = question.packet.source.address, question.packet.destination.address
+        return Explanation(flow, *ends, verdict, tuple(walked))
 
     def _direction(self, direction: Direction, party: Party, packet: Packet, *, reached: bool) -> AskedDirection:
         tiers: list[AskedTier] = []

@@ -45,6 +45,11 @@ class Party:
         """The namespace in which it lives; a GlobalNetworkSet lives in none."""
         return self.labels.get(NAMESPACE_LABEL)
 
+    @property
+    def account(self) -> str | None:
+        """The name of its service account."""
+        return self.labels.get(ACCOUNT_LABEL)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Location:
