@@ -160,3 +160,8 @@ def test_test_is_tox_with_both_environments(checkout: Checkout) -> None:
     program, *arguments = argv(checkout.run("test", "--help", "--yes", "--", "-k", "x"))
     assert program == str(checkout.venv / "bin/tox")
     assert arguments[-6:] == ["-e", "unit,integration", "--help", "--", "-k", "x"]
+
+
+def test_test_with_an_environment_named_runs_that_one(checkout: Checkout) -> None:
+    assert argv(checkout.run("test", "-e", "unit"))[-2:] == ["-e", "unit"]
+    assert "unit,integration" not in argv(checkout.run("test", "-e", "unit"))
