@@ -6,7 +6,7 @@ Source: libcalico-go/lib/backend/syncersv1/updateprocessors (rules.go and the po
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lab.policy.compile.forms import FormRule, PolicyForm, in_namespace
 from lab.policy.compile.labels import (
@@ -15,12 +15,12 @@ from lab.policy.compile.labels import (
     SERVICE_ACCOUNT_LABEL,
     SERVICE_ACCOUNT_PREFIX,
 )
-from lab.policy.resources import CalicoPolicy, EntityRule, Rule, ServiceAccountMatch
-from lab.policy.selector import Selector, all_of
+from lab.policy.resources import CalicoPolicy, EntityRule, Rule
+from lab.policy.selector import Selector, all_of, parse_selector
 from lab.policy.selector_ast import All, Global, Has, Member, Node, Not
 from lab.policy.snapshot import PolicyId
 
-__all__ = ["calico_form", "numbered", "positive_selector"]
+__all__ = ["calico_form", "given", "numbered", "positive_selector"]
 
 
 def numbered(rules: Iterable[Rule]) -> tuple[FormRule, ...]:
@@ -41,8 +41,13 @@ def calico_form(policy: CalicoPolicy) -> PolicyForm:
     )
 
 
+def given(selector: Selector | None) -> Selector | None:
+    """The selector, or None where the file leaves it out or writes the empty text, which is the same."""
+    return selector if selector is not None and selector.text else None
+
+
 def _instead_of_all(selector: Selector, key: str) -> Selector:
-    """Calico writes ``has(key)`` over every ``all()`` of a text, wherever in it that stands."""
+    """The selector with ``has(key)`` for every ``all()``."""
 
     def change(node: Node) -> Node:
         return Has(key) if isinstance(node, All) else node
@@ -51,21 +56,27 @@ def _instead_of_all(selector: Selector, key: str) -> Selector:
 
 
 def _subject(policy: CalicoPolicy) -> Selector:
-    """What a policy applies to.
-
-    In a global policy a namespaceSelector or serviceAccountSelector rewrites the ``all()`` of what it is
-    joined to as well; a selector that is not given has no such text to rewrite.
-    """
-    parts = [policy.selector] if policy.selector.text.strip() else []
+    """What a policy applies to: all that it names, in its own namespace where it has one."""
+    own = given(policy.selector)
+    namespaces = given(policy.namespace_selector)
+    accounts = given(policy.service_account_selector)
     if policy.namespace is not None:
-        parts.insert(0, in_namespace(policy.namespace))
-    if policy.namespace_selector is not None:
-        joined = all_of(*parts, policy.namespace_selector.prefixed(NAMESPACE_PREFIX))
-        parts = [_instead_of_all(joined, NAMESPACE_LABEL)]
-    if policy.service_account_selector is not None:
-        joined = all_of(*parts, policy.service_account_selector.prefixed(SERVICE_ACCOUNT_PREFIX))
-        parts = [joined if policy.namespace is not None else _instead_of_all(joined, SERVICE_ACCOUNT_LABEL)]
-    return all_of(*parts)
+        parts = [in_namespace(policy.namespace), own, accounts and accounts.prefixed(SERVICE_ACCOUNT_PREFIX)]
+        return all_of(*filter(None, parts))
+    if namespaces is not None:
+        own = _narrowed(own, namespaces.prefixed(NAMESPACE_PREFIX), NAMESPACE_LABEL)
+    if accounts is not None:
+        own = _narrowed(own, accounts.prefixed(SERVICE_ACCOUNT_PREFIX), SERVICE_ACCOUNT_LABEL)
+    return own or all_of()
+
+
+def _narrowed(selector: Selector | None, further: Selector, key: str) -> Selector:
+    """Both selectors of a global policy; Calico writes ``has(key)`` over ``all()`` wherever the text has it."""
+    narrow = _instead_of_all(further, key)
+    if selector is None:
+        return narrow
+    rewritten = selector.text.replace("all()", f"has({key})")
+    return all_of(selector if rewritten == selector.text else parse_selector(rewritten), narrow)
 
 
 def positive_selector(side: EntityRule, namespace: str) -> Selector | None:
@@ -74,20 +85,16 @@ def positive_selector(side: EntityRule, namespace: str) -> Selector | None:
     Any selector in a namespaced policy's rule limits the side to that namespace unless a namespaceSelector
     says otherwise, even a ``notSelector`` alone. A ``notSelector`` beside a positive one is folded into it.
     """
-    parts: list[Selector] = []
-    if side.namespace_selector is not None:
-        parts.append(_in_namespaces(side.namespace_selector))
-    elif namespace and (side.selector or side.not_selector or side.service_accounts):
-        parts.append(in_namespace(namespace))
-    if side.service_accounts is not None:
-        parts.extend(_in_service_accounts(side.service_accounts))
-    if side.selector is not None:
-        parts.append(side.selector)
-    if not parts:
+    asked = [selector for selector in (*_in_service_accounts(side), given(side.selector)) if selector]
+    negative = given(side.not_selector)
+    namespaces = given(side.namespace_selector)
+    if namespaces is not None:
+        asked.insert(0, _in_namespaces(namespaces))
+    elif namespace and (asked or negative):
+        asked.insert(0, in_namespace(namespace))
+    if not asked:
         return None
-    if side.not_selector is not None:
-        parts.append(side.not_selector.negated())
-    return all_of(*parts)
+    return all_of(*asked) if negative is None else all_of(*asked, negative.negated())
 
 
 def _in_namespaces(selector: Selector) -> Selector:
@@ -97,8 +104,11 @@ def _in_namespaces(selector: Selector) -> Selector:
     return _instead_of_all(selector.prefixed(NAMESPACE_PREFIX), NAMESPACE_LABEL)
 
 
-def _in_service_accounts(match: ServiceAccountMatch) -> list[Selector]:
-    parts = [Selector.of(Member(SERVICE_ACCOUNT_LABEL, frozenset(match.names)))] if match.names else []
-    if match.selector is not None:
-        parts.append(match.selector.prefixed(SERVICE_ACCOUNT_PREFIX))
-    return parts
+def _in_service_accounts(side: EntityRule) -> Iterator[Selector]:
+    if side.service_accounts is None:
+        return
+    if side.service_accounts.names:
+        yield Selector.of(Member(SERVICE_ACCOUNT_LABEL, frozenset(side.service_accounts.names)))
+    selector = given(side.service_accounts.selector)
+    if selector is not None:
+        yield selector.prefixed(SERVICE_ACCOUNT_PREFIX)

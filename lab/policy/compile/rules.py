@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from lab.policy.compile.calico import positive_selector
+from lab.policy.compile.calico import given, positive_selector
 from lab.policy.compile.forms import FormRule
 from lab.policy.compile.sets import SetBuilder
 from lab.policy.resources import Direction, EntityRule, PortMatch, PortRange, Rule
@@ -84,7 +84,7 @@ def _side(
 ) -> SnapshotSide:
     """One side. Named ports are those of the endpoints that its positive selector matches, whatever the sign."""
     positive = positive_selector(side, namespace)
-    negative = side.not_selector if positive is None else None
+    negative = given(side.not_selector) if positive is None else None
     ports, names = _split(side.ports)
     not_ports, not_names = _split(side.not_ports)
     return SnapshotSide(

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's side on one node: the filter table of each family, and the IP sets, through their commands."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from dataplanes.api import Completed, DataplaneError, HostError, Node
+from dataplanes.iptables.names import SET_PREFIX
+from dataplanes.iptables.ruleset import Ruleset
+from dataplanes.iptables.sets import Family, KernelSet, restore_text
+from dataplanes.iptables.text import NOTHING, Installed, after, installed, transaction
+
+__all__ = ["FilterTable", "SetStore"]
+
+_TOOLS: Mapping[Family, str] = {4: "iptables", 6: "ip6tables"}
+# Who else changes the legacy table of this namespace has to wait, and nobody else: the lock is the namespace itself.
+_LEGACY_LOCK = ("env", "XTABLES_LOCKFILE=/proc/self/ns/net")
+_LOCK_SECONDS = 10
+_OWN_SETS = re.compile(rf"^{SET_PREFIX}[46]-.*$", re.MULTILINE)
+_FAILED_LINE = re.compile(r"\bline:? (\d+)\b")
+
+# The kernel frees the rules of an nftables transaction a moment after the commit; only then are their sets free.
+_SET_RELEASE_SECONDS = 5.0
+_SET_RELEASE_POLL_SECONDS = 0.005
+
+
+def _run(node: Node, argv: Sequence[str], package: str, stdin: str = "") -> Completed:
+    """Run a command; a DataplaneError tells how it failed and at which line of its input."""
+    try:
+        done = node.run(argv, stdin=stdin)
+    except HostError as error:
+        raise HostError(
+            error.what, place=f"node {node.name}", value=argv[0], next_step=f"apt-get install {package}"
+        ) from error
+    if done.returncode != 0:
+        message = done.stderr.strip() or f"exit status {done.returncode}"
+        raise DataplaneError(
+            f"{' '.join(argv)} failed: {message}", place=f"node {node.name}", value=_line(stdin, message)
+        )
+    return done
+
+
+def _line(text: str, message: str) -> str | None:
+    """The line of the input that the message points at."""
+    found = _FAILED_LINE.search(message)
+    lines = text.splitlines()
+    return lines[int(found[1]) - 1] if found and 0 < int(found[1]) <= len(lines) else None
+
+
+class FilterTable:
+    """The filter table of one family; ``ruleset`` is what of ours is in force in it, None for nothing."""
+
+    def __init__(self, node: Node, family: Family, *, legacy: bool) -> None:
+        tool = f"{_TOOLS[family]}-{'legacy' if legacy else 'nft'}"
+        self._node = node
+        self._save = (f"{tool}-save", "-t", "filter")
+        self._restore: tuple[str, ...] = (f"{tool}-restore", "--noflush")
+        if legacy:
+            self._restore = (*_LEGACY_LOCK, *self._restore, "--wait", str(_LOCK_SECONDS))
+        self._installed: Installed | None = NOTHING
+        self.ruleset: Ruleset | None = None
+
+    def inspect(self) -> None:
+        """Look what of ours is there, whoever left it; its rules are unknown."""
+        self._installed = installed(self.save())
+
+    def save(self, *options: str) -> str:
+        """The table as text, with ``-c`` with its counters."""
+        return _run(self._node, (*self._save, *options), "iptables").stdout
+
+    def put(self, ruleset: Ruleset | None) -> None:
+        """Put a ruleset in force instead of the one before: wholly, or not at all when DataplaneError is raised."""
+        if self._installed is None:
+            self.inspect()
+        before = self._installed or NOTHING
+        if ruleset is None and before == NOTHING:
+            self.ruleset = None
+            return
+        self._installed = None
+        try:
+            _run(self._node, self._restore, "iptables", transaction(ruleset, before))
+        except DataplaneError:
+            self._installed = before
+            raise
+        self._installed = after(ruleset)
+        self.ruleset = ruleset
+
+    def roll_back(self, ruleset: Ruleset | None) -> None:
+        """Put back what was in force before a change that went through, or of which nobody knows whether it did."""
+        if self._installed is None or self.ruleset is not ruleset:
+            self.put(ruleset)
+
+    def clear(self) -> None:
+        """Take all of ours away, also when somebody has changed it meanwhile."""
+        try:
+            self.put(None)
+        except DataplaneError:
+            self.inspect()
+            self.put(None)
+
+
+class SetStore:
+    """The IP sets of one node that are ours; names say the content, so that no set is ever changed."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._names: set[str] = set()
+
+    def inspect(self) -> None:
+        """Look which sets of ours are there, whoever left them."""
+        listed = _run(self._node, ("ipset", "list", "-n"), "ipset").stdout
+        self._names = set(_OWN_SETS.findall(listed))
+
+    def save(self) -> str:
+        """All sets of the node as text."""
+        return _run(self._node, ("ipset", "save"), "ipset").stdout
+
+    def make(self, wanted: Mapping[str, KernelSet]) -> None:
+        """Make the sets that are not there yet."""
+        text = restore_text(kernel_set for name, kernel_set in wanted.items() if name not in self._names)
+        if text:
+            _run(self._node, ("ipset", "restore"), "ipset", text)
+            self._names |= wanted.keys()
+
+    def keep_only(self, wanted: Iterable[str]) -> None:
+        """Destroy all others. One that the kernel still holds stays, and goes with the next call."""
+        unused = self._names - set(wanted)
+        if not unused:
+            return
+        try:
+            self._destroy(unused)
+            self._names -= unused
+        except DataplaneError:
+            self.inspect()
+
+    def clear(self) -> None:
+        """Destroy all of ours, those too that a failed command may have left; waits until the kernel lets go."""
+        deadline = time.monotonic() + _SET_RELEASE_SECONDS
+        while True:
+            try:
+                self._destroy(self._names)
+            except DataplaneError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_SET_RELEASE_POLL_SECONDS)
+                self.inspect()
+            else:
+                self._names = set()
+                return
+
+    def _destroy(self, names: Iterable[str]) -> None:
+        text = "".join(f"destroy {name}\n" for name in sorted(names))
+        if text:
+            _run(self._node, ("ipset", "restore"), "ipset", text)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of everything that the plugin installs, and the packet mark bits that it uses.
+
+Whatever carries the prefix is the plugin's own, and nothing else is ever touched.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha1
+
+__all__ = [
+    "ACCEPTED",
+    "CHAIN_PREFIX",
+    "DECIDED",
+    "ICMP_HIT",
+    "MARK_MASK",
+    "PASSED",
+    "PORT_HIT",
+    "SET_PREFIX",
+    "chain_name",
+    "comment",
+    "digest",
+    "set_name",
+]
+
+CHAIN_PREFIX = "plab-"
+SET_PREFIX = "plab"
+
+# The kernel's limits, less the terminating zero: XT_EXTENSION_MAXNAMELEN, IPSET_MAXNAMELEN, XT_MAX_COMMENT_LEN.
+_CHAIN_LENGTH = 28
+_SET_LENGTH = 31
+_COMMENT_LENGTH = 255
+_HASH_DIGITS = 6
+_SET_HASH_DIGITS = 8
+
+# Five bits of the upper half of the mark, the half that Calico takes too; no rule reads or writes another bit.
+ACCEPTED = 0x010000
+"""The direction that is being judged accepts the packet."""
+PASSED = 0x020000
+"""The tier that is being walked hands the packet on to the next one."""
+DECIDED = ACCEPTED | PASSED
+PORT_HIT = {"source": 0x040000, "destination": 0x080000}
+"""One of several alternatives for the ports of a side holds, within one rule."""
+ICMP_HIT = 0x100000
+"""The packet is the ICMP message that a rule without protocol excludes."""
+MARK_MASK = 0x1F0000
+
+_UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
+_UNSAFE_IN_COMMENTS = re.compile(r"[^ !#-&(-\[\]-~]")
+
+
+def digest(text: str, digits: int = _HASH_DIGITS) -> str:
+    """A short hash of a text, to tell names apart that had to be cut."""
+    return sha1(text.encode(errors="surrogatepass"), usedforsecurity=False).hexdigest()[:digits]
+
+
+def _fitted(text: str, length: int) -> str:
+    """The text itself when a kernel name can hold it, otherwise what fits of it and a hash of the whole."""
+    safe = _UNSAFE_IN_NAMES.sub("_", text)
+    if safe == text and len(text) <= length:
+        return text
+    return f"{safe[: length - _HASH_DIGITS - 1]}-{digest(text)}"
+
+
+def chain_name(kind: str, text: str) -> str:
+    """A chain's name, ``plab-KIND-TEXT``, cut to what the kernel allows."""
+    head = f"{CHAIN_PREFIX}{kind}-"
+    return head + _fitted(text, _CHAIN_LENGTH - len(head))
+
+
+def set_name(set_id: str, family: int, content: str) -> str:
+    """A kernel set's name: another content is another name, so that no rule ever sees a set change."""
+    head = f"{SET_PREFIX}{family}-"
+    tail = f"-{digest(content, _SET_HASH_DIGITS)}"
+    return head + _UNSAFE_IN_NAMES.sub("_", set_id)[: _SET_LENGTH - len(head) - len(tail)] + tail
+
+
+def comment(text: str) -> str:
+    """The comment match of a rule; what could end the quotes or the line, and all but ASCII, becomes ``_``."""
+    return f'-m comment --comment "{_UNSAFE_IN_COMMENTS.sub("_", text)[:_COMMENT_LENGTH]}"'
