@@ -123,7 +123,7 @@ def parse_documents(data: bytes | str, file: str, error: type[LabError]) -> list
     cycle of aliases, and more than MAX_VALUES values or MAX_DEPTH levels.
     """
     text = _decode(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"), file, error)
-    builder = _Builder(text.removeprefix("\ufeff"), file, error)
+    builder = _Builder(text, file, error)
     try:
         return [Document(file, node) for node in builder.documents() if node.value is not None]
     except yaml.YAMLError as problem:
@@ -154,7 +154,7 @@ def _read(path: Path, error: type[LabError]) -> bytes:
 
 def _decode(data: bytes, file: str, error: type[LabError]) -> str:
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as problem:
         good = data[: problem.start].decode("utf-8")
         line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
