@@ -9,6 +9,7 @@ convenience: without ``family`` it stands for two flows, one a family (ICMP and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -198,7 +199,7 @@ def _expected(spelled: Entry, document: Document, path: tuple[str | int, ...]) -
         raise LabError("no such family", place=document.place((*path, "family")), value=family, allowed="ipv4, ipv6")
     entry = {key: value for key, value in spelled.items() if key != "expect"}
     for family in _families(entry):
-        yield ExpectedFlow({**entry, "family": family}, word == "allow", place)
+        yield ExpectedFlow(deepcopy({**entry, "family": family}), word == "allow", place)
 
 
 def _families(entry: Entry) -> Iterable[object]:

@@ -102,14 +102,31 @@ class Facts:
         names = dict.fromkeys(port.name for port in self.served if port.name)
         return (*names, "unheard-of")
 
+    @cached_property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Different ends that can talk, one of them at least a workload: between others policy has no say."""
+        return tuple(
+            (source, target)
+            for source in self.ends
+            for target in self.ends
+            if source != target
+            and (source in self.workloads or target in self.workloads)
+            and self.families_of(source) & self.families_of(target)
+        )
+
     def addresses(self, name: str) -> tuple[str, ...]:
         """The addresses of an end."""
         body = self._section("workloads").get(name) or self._section("externals")[name]
         return tuple(body["addresses"])
 
-    def families(self, name: str) -> frozenset[int]:
+    def families_of(self, name: str) -> frozenset[int]:
         """The families (4, 6) in which an end has an address."""
         return frozenset(6 if ":" in address else 4 for address in self.addresses(name))
+
+    @cached_property
+    def families(self) -> tuple[int, ...]:
+        """The families (4, 6) in which anybody has an address."""
+        return tuple(family for family in (4, 6) if self._nets[family])
 
     def nets(self, family: int) -> tuple[str, ...]:
         """Networks of a family that begin or end at an address in use, the smallest first."""

@@ -15,7 +15,9 @@ from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, protocol_label, protocol
 
 __all__ = ["borders", "flows"]
 
-MAX_FLOWS = 48
+_LEAST, _MOST = (1, 0, 0, 0), 12
+"""A few short lists of packets rather than a long one, which would on average have a handful all the same."""
+MAX_FLOWS = 2 * _MOST * len(_LEAST)
 Packet = Mapping[str, Any]
 """The part of a flow that says what is sent, not between whom; ``family`` only where it matters."""
 
@@ -30,33 +32,27 @@ _ICMP_TYPES = {ICMP: (0, 8, 13), ICMPV6: (128, 129)}
 _LAST_PROTOCOL = 255
 
 
-@st.composite
 def flows(draw: st.DrawFn, facts: Facts, documents: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Between one and MAX_FLOWS different flows."""
+    """Between one and MAX_FLOWS different flows; a packet of no family in particular is sent in each."""
     packets = borders(facts, documents)
-    pairs = [(source, target) for source in facts.ends for target in facts.ends if _worth_asking(facts, source, target)]
-    # A few lists rather than one: a single list of up to 48 would on average have a handful.
-    lists = [draw(st.lists(_flow(facts, pairs, packets), min_size=size, max_size=12)) for size in (1, 0, 0, 0)]
-    drawn = [flow for part in lists for flow in part]
-    return tuple(flow for number, flow in enumerate(drawn) if flow not in drawn[:number])
+    pairs = facts.pairs
+    # An index for each, decoded here: drawing a pair and a packet by themselves takes three times as long.
+    index = st.integers(0, len(pairs) * len(packets) - 1)
+    drawn = {number: None for least in _LEAST for number in draw(st.lists(index, min_size=least, max_size=_MOST))}
+    return tuple(
+        flow
+        for number in drawn
+        for flow in _in_families(facts, *pairs[number % len(pairs)], packets[number // len(pairs)])
+    )
 
 
-def _worth_asking(facts: Facts, source: str, target: str) -> bool:
-    """Whether policy has a say between two ends, and they can talk at all."""
-    shared = facts.families(source) & facts.families(target)
-    return source != target and bool(shared) and (source in facts.workloads or target in facts.workloads)
-
-
-@st.composite
-def _flow(draw: st.DrawFn, facts: Facts, pairs: list[tuple[str, str]], packets: tuple[Packet, ...]) -> Entry:
-    source, target = draw(st.sampled_from(pairs))
-    packet = draw(st.sampled_from(packets))
-    shared = [_FAMILY_NAMES[family] for family in sorted(facts.families(source) & facts.families(target))]
-    family = packet.get("family")
-    if family not in shared:
-        family = draw(st.sampled_from(shared))
-        packet = packet if packet.get("family") is None else {"protocol": "TCP", "port": facts.ports[0][1]}
-    return {"from": source, "to": target, **packet, "family": family}
+def _in_families(facts: Facts, source: str, target: str, packet: Packet) -> Iterator[Entry]:
+    """The packet in its own family, or else in all that both ends have; there may be none."""
+    for family in facts.families_of(source) & facts.families_of(target):
+        name = _FAMILY_NAMES[family]
+        if packet.get("family", name) == name:
+            copied = {key: dict(value) if isinstance(value, dict) else value for key, value in packet.items()}
+            yield {"from": source, "to": target, **copied, "family": name}
 
 
 def borders(facts: Facts, documents: Iterable[Entry]) -> tuple[Packet, ...]:

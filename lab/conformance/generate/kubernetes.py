@@ -9,21 +9,21 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.picks import pick
 from lab.conformance.generate.rules import Direction, near
 from lab.conformance.generate.selectors import label_selectors
 
 __all__ = ["kubernetes_policies"]
 
-_TYPES: tuple[list[str] | None, ...] = (None, ["Ingress"], ["Egress"], ["Ingress", "Egress"])
+_TYPES = (None, ("Ingress",), ("Egress",), ("Ingress", "Egress"))
 _PEER_KEY: dict[Direction, str] = {"ingress": "from", "egress": "to"}
 
 
-@st.composite
 def kubernetes_policies(draw: st.DrawFn, facts: Facts, name: str) -> dict[str, Any]:
     """A NetworkPolicy of networking.k8s.io/v1."""
-    spec: dict[str, Any] = {"podSelector": draw(label_selectors(facts.pod_labels))}
-    if (types := draw(st.sampled_from(_TYPES))) is not None:
-        spec["policyTypes"] = types
+    spec: dict[str, Any] = {"podSelector": label_selectors(draw, facts.pod_labels)}
+    if (types := pick(draw, _TYPES)) is not None:
+        spec["policyTypes"] = list(types)
     directions: tuple[Direction, ...] = ("ingress", "egress")
     for direction in directions:
         if types is None or direction.capitalize() in types:
@@ -31,7 +31,7 @@ def kubernetes_policies(draw: st.DrawFn, facts: Facts, name: str) -> dict[str, A
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": draw(st.sampled_from(facts.namespaces))},
+        "metadata": {"name": name, "namespace": pick(draw, facts.namespaces)},
         "spec": {key: value for key, value in spec.items() if value or key == "podSelector"},
     }
 
@@ -39,32 +39,30 @@ def kubernetes_policies(draw: st.DrawFn, facts: Facts, name: str) -> dict[str, A
 @st.composite
 def _rule(draw: st.DrawFn, facts: Facts, direction: Direction) -> dict[str, Any]:
     rule: dict[str, Any] = {}
-    shape = draw(st.sampled_from(("", "peers", "ports", "peers ports")))
+    shape = pick(draw, ("", "peers", "ports", "peers ports"))
     if "peers" in shape:
-        rule[_PEER_KEY[direction]] = draw(st.lists(_peer(facts), min_size=1, max_size=2))
+        rule[_PEER_KEY[direction]] = [_peer(draw, facts) for _ in range(pick(draw, (1, 1, 2)))]
     if "ports" in shape:
-        rule["ports"] = draw(st.lists(_port(facts), min_size=1, max_size=2))
+        rule["ports"] = [_port(draw, facts) for _ in range(pick(draw, (1, 1, 2)))]
     return rule
 
 
-@st.composite
 def _peer(draw: st.DrawFn, facts: Facts) -> dict[str, Any]:
-    form = draw(st.sampled_from(("podSelector", "namespaceSelector", "both", "ipBlock", "ipBlock-except")))
+    form = pick(draw, ("podSelector", "namespaceSelector", "both", "ipBlock", "ipBlock-except"))
     peer: dict[str, Any] = {}
     if form in {"podSelector", "both"}:
-        peer["podSelector"] = draw(label_selectors(facts.pod_labels))
+        peer["podSelector"] = label_selectors(draw, facts.pod_labels)
     if form in {"namespaceSelector", "both"}:
-        peer["namespaceSelector"] = draw(label_selectors(facts.namespace_labels))
+        peer["namespaceSelector"] = label_selectors(draw, facts.namespace_labels)
     if form.startswith("ipBlock"):
-        family = draw(st.sampled_from([family for family in (4, 6) if facts.nets(family)]))
-        peer["ipBlock"] = draw(_block(facts.nets(family), excepting=form.endswith("except")))
+        family = pick(draw, facts.families)
+        peer["ipBlock"] = _block(draw, facts.nets(family), excepting=form.endswith("except"))
     return peer
 
 
-@st.composite
 def _block(draw: st.DrawFn, nets: tuple[str, ...], *, excepting: bool) -> dict[str, Any]:
     """A range, and with ``excepting`` one strictly inside it, as the API server demands."""
-    outer = ip_network(draw(st.sampled_from(nets)))
+    outer = ip_network(pick(draw, nets))
     inside = [
         text
         for text, net in ((text, ip_network(text)) for text in nets)
@@ -72,14 +70,13 @@ def _block(draw: st.DrawFn, nets: tuple[str, ...], *, excepting: bool) -> dict[s
     ]
     if not excepting or not inside:
         return {"cidr": str(outer)}
-    return {"cidr": str(outer), "except": [draw(st.sampled_from(inside))]}
+    return {"cidr": str(outer), "except": [pick(draw, inside)]}
 
 
-@st.composite
 def _port(draw: st.DrawFn, facts: Facts) -> dict[str, Any]:
-    protocol, port = draw(st.sampled_from(facts.ports))
+    protocol, port = pick(draw, facts.ports)
     # Kubernetes knows names of at most 15 lower-case letters, digits and '-'.
-    name = draw(st.sampled_from([each for each in facts.port_names if _is_service_name(each)]))
+    name = pick(draw, [each for each in facts.port_names if _is_service_name(each)])
     choices: tuple[dict[str, Any], ...] = (
         {"protocol": protocol, "port": port},
         {"port": port},
@@ -88,7 +85,7 @@ def _port(draw: st.DrawFn, facts: Facts) -> dict[str, Any]:
         {"protocol": protocol, "port": name},
         {"protocol": protocol},
     )
-    return draw(st.sampled_from(choices))
+    return pick(draw, choices)
 
 
 def _is_service_name(name: str) -> bool:

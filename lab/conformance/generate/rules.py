@@ -8,6 +8,7 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 
 from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.picks import pick
 from lab.conformance.generate.selectors import selectors
 from lab.topology import DEFAULT_SOURCE_PORT
 
@@ -19,6 +20,7 @@ Draft = dict[str, Any]
 
 MAX_PORT = 65535
 
+_PEERS = ("selector", "selector", "selector", "notSelector", "namespaceSelector", "both", "signs", "names", "account")
 _ACTIONS = ("Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log")
 _PROFILE_ACTIONS = ("Allow", "Allow", "Deny", "Log")  # what Pass means in a profile differs between dataplanes
 _SHAPES: tuple[tuple[str, ...], ...] = (
@@ -62,95 +64,77 @@ _ICMPV6: tuple[Draft, ...] = ({"type": 128}, {"type": 129}, {"type": 128, "code"
 @st.composite
 def rules(draw: st.DrawFn, facts: Facts, direction: Direction, *, profile: bool = False) -> Draft:
     """One rule that the API takes."""
-    rule: Draft = {"action": draw(st.sampled_from(_PROFILE_ACTIONS if profile else _ACTIONS))}
+    rule: Draft = {"action": pick(draw, _PROFILE_ACTIONS if profile else _ACTIONS)}
     sides: dict[str, Draft] = {"source": {}, "destination": {}}
     peer, subject = ("source", "destination") if direction == "ingress" else ("destination", "source")
-    shape = draw(st.sampled_from(_SHAPES))
+    shape = pick(draw, _SHAPES)
     if "peer" in shape:
-        sides[peer] |= draw(_peer(facts))
+        sides[peer] |= _peer(draw, facts)
     if "subject" in shape:
-        sides[subject] |= {"selector": draw(selectors(facts.pod_labels))}
+        sides[subject] |= {"selector": selectors(draw, facts.pod_labels)}
     if "nets" in shape:
-        sides[draw(st.sampled_from((peer, peer, subject)))] |= draw(_nets(facts))
+        sides[pick(draw, (peer, peer, subject))] |= _nets(draw, facts)
     if "version" in shape:
-        rule["ipVersion"] = draw(st.sampled_from((4, 6)))
+        rule["ipVersion"] = pick(draw, (4, 6))
     if "ports" in shape:
-        rule["protocol"] = draw(st.sampled_from(_PORT_PROTOCOLS))
-        sides["destination"] |= draw(_ports(facts))
+        rule["protocol"] = pick(draw, _PORT_PROTOCOLS)
+        sides["destination"] |= _ports(draw, facts)
     if "source-ports" in shape:
-        sides["source"] |= {"ports": [draw(st.sampled_from(_SOURCE_PORTS))]}
+        sides["source"] |= {"ports": [pick(draw, _SOURCE_PORTS)]}
     if "named" in shape:
-        sides["destination"] |= {
-            draw(st.sampled_from(("ports", "ports", "notPorts"))): [draw(st.sampled_from(facts.port_names))]
-        }
-    rule |= draw(_protocol(shape))
+        sides["destination"] |= {pick(draw, ("ports", "ports", "notPorts")): [pick(draw, facts.port_names)]}
+    rule |= _protocol(draw, shape)
     return rule | {name: side for name, side in sides.items() if side}
 
 
-@st.composite
 def _protocol(draw: st.DrawFn, shape: tuple[str, ...]) -> Draft:
     """What a shape says of the protocol itself."""
     if "protocol" in shape:
-        return {"protocol": draw(st.sampled_from(_PROTOCOLS))}
+        return {"protocol": pick(draw, _PROTOCOLS)}
     if "not-protocol" in shape:
-        return {"notProtocol": draw(st.sampled_from(_PROTOCOLS))}
+        return {"notProtocol": pick(draw, _PROTOCOLS)}
     if "icmp" in shape or "not-icmp" in shape:
-        name, types = draw(st.sampled_from((("ICMP", _ICMP), ("ICMPv6", _ICMPV6))))
+        name, types = pick(draw, (("ICMP", _ICMP), ("ICMPv6", _ICMPV6)))
         key = "icmp" if "icmp" in shape else "notICMP"
-        return {"protocol": name, key: dict(draw(st.sampled_from(types)))}
+        return {"protocol": name, key: dict(pick(draw, types))}
     return {}
 
 
-@st.composite
 def _peer(draw: st.DrawFn, facts: Facts) -> Draft:
     """Who is at the other end, by labels."""
-    key = draw(
-        st.sampled_from(
-            (
-                "selector",
-                "selector",
-                "selector",
-                "notSelector",
-                "namespaceSelector",
-                "both",
-                "signs",
-                "names",
-                "account",
-            )
-        )
-    )
-    of_pods, of_namespaces = selectors(facts.pod_labels), selectors(facts.namespace_labels)
+    key = pick(draw, _PEERS)
     if key == "both":
-        return {"selector": draw(of_pods), "namespaceSelector": draw(of_namespaces)}
+        return {
+            "selector": selectors(draw, facts.pod_labels),
+            "namespaceSelector": selectors(draw, facts.namespace_labels),
+        }
     if key == "signs":
-        return {"selector": draw(of_pods), "notSelector": draw(of_pods)}
+        return {"selector": selectors(draw, facts.pod_labels), "notSelector": selectors(draw, facts.pod_labels)}
     if key == "namespaceSelector":
-        return {key: draw(of_namespaces)}
+        return {key: selectors(draw, facts.namespace_labels)}
     if key == "names":
-        return {"serviceAccounts": {"names": [draw(st.sampled_from(facts.accounts))]}}
+        return {"serviceAccounts": {"names": [pick(draw, facts.accounts)]}}
     if key == "account":
-        return {"serviceAccounts": {"selector": draw(selectors(facts.account_labels))}}
-    return {key: draw(of_pods)}
+        return {"serviceAccounts": {"selector": selectors(draw, facts.account_labels)}}
+    return {key: selectors(draw, facts.pod_labels)}
 
 
-@st.composite
 def _nets(draw: st.DrawFn, facts: Facts) -> Draft:
     """Networks of one family whose edges are addresses in use or their neighbours."""
-    nets = facts.nets(draw(st.sampled_from([family for family in (4, 6) if facts.nets(family)])))
-    one = st.sampled_from(nets)
-    form = draw(st.sampled_from(("nets", "nets", "several", "notNets", "but")))
+    nets = facts.nets(pick(draw, facts.families))
+    form = pick(draw, ("nets", "nets", "several", "notNets", "but"))
+    first = pick(draw, nets)
     if form == "several":
-        return {"nets": draw(st.lists(one, min_size=2, max_size=3, unique=True)) if len(nets) > 1 else [nets[0]]}
+        return {"nets": [first, pick(draw, nets), pick(draw, nets)]}
     if form == "but":
-        return {"nets": [draw(one)], "notNets": [draw(one)]}
-    return {form: [draw(one)]}
+        return {"nets": [first], "notNets": [pick(draw, nets)]}
+    return {form: [first]}
 
 
-@st.composite
 def _ports(draw: st.DrawFn, facts: Facts) -> Draft:
     """Ports at and next to declared ones, as numbers, ranges, names, and many at once."""
-    port = draw(st.sampled_from(facts.ports))[1]
-    name = draw(st.sampled_from(facts.port_names))
+    port = pick(draw, facts.ports)[1]
+    name = pick(draw, facts.port_names)
     first, last = near(port, -1), near(port, 1)
     many = [near(port, 2 * step) for step in range(16)]
     choices: tuple[Draft, ...] = (
@@ -166,7 +150,7 @@ def _ports(draw: st.DrawFn, facts: Facts) -> Draft:
         {"ports": [f"{first}:{last}"], "notPorts": [name]},
         {"ports": many},
     )
-    return draw(st.sampled_from(choices))
+    return pick(draw, choices)
 
 
 def near(port: int, distance: int) -> int:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lab.conformance.generate.facts import Facts
 from lab.conformance.generate.flows import flows
+from lab.conformance.generate.picks import pick
 from lab.conformance.generate.policies import resources
 from lab.conformance.generate.topologies import topologies, topology_document
 from lab.conformance.scenario import Entry, Scenario
@@ -27,10 +28,10 @@ def scenarios(topology: Topology | None = None) -> st.SearchStrategy[Scenario]:
 
 @st.composite
 def _scenario(draw: st.DrawFn, facts: Facts) -> Scenario:
-    documents = draw(resources(facts))
+    documents = resources(draw, facts)
     before: tuple[tuple[Entry, ...], ...] = ()
-    if draw(st.sampled_from((False, False, True))):
-        before = (draw(resources(facts)),)
+    if pick(draw, (False, False, True)):
+        before = (resources(draw, facts),)
     earlier = [document for step in before for document in step]
     # What an earlier policy opened or closed must not be so any more, so its borders are asked about as well.
-    return Scenario(facts.document, documents, draw(flows(facts, [*documents, *earlier])), before)
+    return Scenario(facts.document, documents, flows(draw, facts, [*documents, *earlier]), before)

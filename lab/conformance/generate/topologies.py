@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from lab.conformance.generate.picks import pick
 from lab.conformance.scenario import Entry
 from lab.protocols import protocol_label
 from lab.topology import Endpoint, Namespace, Port, Topology, Workload
@@ -39,7 +40,6 @@ _NAMESPACES: tuple[Mapping[str, Mapping[str, object]], ...] = (
     {"x": {"labels": {"stage": "prod"}}, "y": {}},
     {"x": {"labels": {"stage": ""}}, "y": {"labels": {"stage": "prod", "team": "one"}}},
 )
-_ACCOUNTS: Mapping[str, object] = {"robot": {"labels": {"kind": "machine"}}, "guest": {}}
 _PROFILES: tuple[tuple[str, ...] | None, ...] = (None, None, None, None, ("first",), ("first", "second"), ())
 _EXTERNALS = {
     "out": {"addresses": ["203.0.113.8", "2001:db8::8"], "ports": [{"name": "http", "protocol": "TCP", "port": 80}]},
@@ -52,12 +52,15 @@ def topologies(draw: st.DrawFn) -> Entry:
     """A topology document; every end has its addresses written out."""
     nodes = [f"node-{number + 1}" for number in range(draw(st.integers(1, 3)))]
     names = WORKLOADS[: draw(st.integers(2, MAX_WORKLOADS))]
-    namespaces = draw(st.sampled_from(_NAMESPACES))
+    namespaces = pick(draw, _NAMESPACES)
     document: dict[str, object] = {
         "name": "drawn",
         "nodes": {name: {} for name in nodes},
-        "namespaces": {name: {**body, "serviceAccounts": _ACCOUNTS} for name, body in namespaces.items()},
-        "workloads": {name: draw(_workload(number, nodes)) for number, name in enumerate(names)},
+        "namespaces": {
+            name: {**body, "serviceAccounts": {"robot": {"labels": {"kind": "machine"}}, "guest": {}}}
+            for name, body in namespaces.items()
+        },
+        "workloads": {name: _workload(draw, number, nodes) for number, name in enumerate(names)},
     }
     outside = draw(st.integers(0, len(_EXTERNALS)))
     if outside:
@@ -65,18 +68,17 @@ def topologies(draw: st.DrawFn) -> Entry:
     return document
 
 
-@st.composite
 def _workload(draw: st.DrawFn, number: int, nodes: list[str]) -> Entry:
     body: dict[str, object] = {
-        "node": draw(st.sampled_from(nodes)),
+        "node": pick(draw, nodes),
         # From .11 on: pairs and fours of neighbours begin and end between workloads.
         "addresses": [f"198.18.1.{11 + number}", f"fd00:18:1::{11 + number:x}"],
-        "labels": dict(draw(st.sampled_from(_LABELS))),
-        "ports": [dict(port) for port in draw(st.sampled_from(_PORTS))],
+        "labels": dict(pick(draw, _LABELS)),
+        "ports": [dict(port) for port in pick(draw, _PORTS)],
     }
-    if (profiles := draw(st.sampled_from(_PROFILES))) is not None:
+    if (profiles := pick(draw, _PROFILES)) is not None:
         body["profiles"] = list(profiles)
-    elif (account := draw(st.sampled_from((None, None, "robot", "guest")))) is not None:
+    elif (account := pick(draw, (None, None, "robot", "guest"))) is not None:
         body["serviceAccount"] = account
     return body
 
