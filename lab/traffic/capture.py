@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the frames of a few flows as all interfaces of the lab saw them, for a failing case's pcap."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from lab.fabric.lab import Lab
+from lab.fabric.node import Node
+from lab.traffic.packets import MAGIC
+from lab.traffic.pcap import CapturedFrame, pcapng
+
+__all__ = ["Recorder"]
+
+_ETH_P_ALL: Final = 0x0003
+_SO_RCVBUFFORCE: Final = 33
+_SO_TIMESTAMPNS: Final = 35
+_RECEIVE_BUFFER: Final = 4 << 20
+_LONGEST: Final = 1 << 16
+_TIMESPEC: Final = struct.Struct("=qq")
+_SECOND: Final = 10**9
+_ETHERNET_TYPES: Final = frozenset({1, 772})
+"""ARPHRD_ETHER, ARPHRD_LOOPBACK: what is captured has an Ethernet header."""
+
+
+class Recorder:
+    """A context manager that watches every interface of every host of a lab, both ways.
+
+    Open it only around the few flows that a report shows: each frame is seen at every interface on its way.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._stack = ExitStack()
+        self._sockets: list[tuple[str, socket.socket]] = []
+        self._frames: list[CapturedFrame] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            hosts: dict[str, Node] = dict(self._lab.nodes)
+            hosts.update((name, port.host) for name, port in self._lab.ports.items())
+            self._sockets = [(name, stack.enter_context(_listen(host))) for name, host in hosts.items()]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sockets = []
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def frames(self) -> tuple[CapturedFrame, ...]:
+        """What was collected, oldest first."""
+        return tuple(sorted(self._frames, key=lambda frame: frame.time))
+
+    def collect(self) -> None:
+        """Take in what the interfaces have seen; the prober calls this when a batch has settled."""
+        for name, sock in self._sockets:
+            while (frame := _receive(name, sock)) is not None:
+                self._frames.append(frame)
+
+    def write(self, path: Path) -> None:
+        """Write the frames to a pcapng file, each interface named ``host:interface``."""
+        path.write_bytes(pcapng(self._frames))
+
+
+def _listen(host: Node) -> socket.socket:
+    sock = host.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    sock.setblocking(False)
+    return sock
+
+
+def _receive(host: str, sock: socket.socket) -> CapturedFrame | None:
+    """The next frame that waits, or None; link types without an Ethernet header are passed over."""
+    while True:
+        try:
+            data, ancillary, _, address = sock.recvmsg(_LONGEST, socket.CMSG_SPACE(_TIMESPEC.size))
+        except BlockingIOError:
+            return None
+        interface, _, direction, hardware, _ = address
+        if hardware not in _ETHERNET_TYPES:
+            continue
+        seconds, rest = _TIMESPEC.unpack(ancillary[0][2])
+        at = data.rfind(MAGIC)
+        ident = int.from_bytes(data[at + len(MAGIC) : at + len(MAGIC) + 4], "big")
+        return CapturedFrame(
+            interface=f"{host}:{interface}",
+            time=seconds * _SECOND + rest,
+            data=data,
+            inbound=direction != socket.PACKET_OUTGOING,
+            comment=f"id {ident}" if at >= 0 else "",
+        )

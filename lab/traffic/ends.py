@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ends of a lab as the verdict engine uses them: which sockets a flow goes through, and with what addresses."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
+
+from lab.errors import TopologyError
+from lab.fabric.lab import Lab
+from lab.topology import Address, Flow, address_of
+from lab.traffic.mmsg import BODY_AT
+from lab.traffic.packets import ETHERNET_HEADER, Template, Wire, template
+from lab.traffic.taps import Sender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
+from lab.traffic.volley import Load
+
+__all__ = ["Ends"]
+
+_NO_MAC: Final = bytes(6)
+_LOOPBACK: Final = "lo"
+_IPV4_SOURCE_AT: Final = ETHERNET_HEADER + 12
+"""Where an IPv4 frame's addresses begin; before them, time to live and checksum change on the way."""
+_KEPT: Final = 1 << 16
+
+
+class Ends:
+    """Opens sockets at all workloads and externals, and at nodes as soon as a flow names them; a context manager."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._stack = ExitStack()
+        self._taps: dict[tuple[str, ...], Tap] = {}
+        self._senders: dict[tuple[str, ...], Sender] = {}
+        self._templates: dict[Flow, Template] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._stack = stack
+            for name, port in self._lab.ports.items():
+                self._frames(name, port.interface)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """All receiving sockets that are open."""
+        return tuple(self._taps.values())
+
+    def load(self, flow: Flow) -> Load:
+        """Make a flow ready to be sent; raises TopologyError when one of its ends has no address in its family."""
+        tap, destination = self._tap(flow), self._address(flow, flow.destination)
+        start = BODY_AT if flow.family == 6 else _IPV4_SOURCE_AT
+        return Load(
+            sender=self._sender(flow),
+            tap=tap,
+            stamp=self._template(flow).stamp,
+            compare_from=max(start, tap.skip),
+            sockaddr=sockaddr(destination),
+        )
+
+    def _address(self, flow: Flow, name: str) -> Address:
+        end = self._lab.topology.end(name)
+        address = None if end is None else address_of(end, flow.family)
+        if address is None:
+            raise TopologyError(
+                f"the flow's end {name} is not there or has no IPv{flow.family} address",
+                place=flow.place,
+                value=f"{flow.source} -> {flow.destination}",
+                allowed="ends of the topology that have an address of the flow's family",
+            )
+        return address
+
+    def _template(self, flow: Flow) -> Template:
+        made = self._templates.get(flow)
+        if made is None:
+            if len(self._templates) >= _KEPT:
+                self._templates.clear()
+            made = self._templates[flow] = template(flow, self._wire(flow))
+        return made
+
+    def _wire(self, flow: Flow) -> Wire:
+        source, destination = self._address(flow, flow.source), self._address(flow, flow.destination)
+        port = self._lab.ports.get(flow.source)
+        if port is None or flow.source == flow.destination:
+            return Wire(_NO_MAC, _NO_MAC, source, destination)
+        return Wire(port.mac, port.gateway_mac, source, destination)
+
+    def _sender(self, flow: Flow) -> Sender:
+        """A workload sends frames; to itself it sends them on ``lo``, the only way that such packets ever go."""
+        name = flow.source
+        port = self._lab.ports.get(name)
+        if port is None:
+            return self._raw_sender(name, flow.family)
+        self._frames(name, interface := _LOOPBACK if name == flow.destination else port.interface)
+        return self._senders[name, interface]
+
+    def _tap(self, flow: Flow) -> Tap:
+        name = flow.destination
+        port = self._lab.ports.get(name)
+        if port is None:
+            return self._raw_tap(name, flow.family, flow.protocol)
+        return self._frames(name, _LOOPBACK if name == flow.source else port.interface)
+
+    def _frames(self, name: str, interface: str) -> Tap:
+        key = (name, interface)
+        if key not in self._taps:
+            tap = self._keep(frame_tap(name, self._lab.ports[name].host, interface))
+            self._taps[key] = tap
+            self._senders[key] = Sender(name, tap.socket, 0)
+        return self._taps[key]
+
+    def _raw_tap(self, name: str, family: int, protocol: int) -> Tap:
+        key = (name, f"ip{family}", str(protocol))
+        if key not in self._taps:
+            self._taps[key] = self._keep(raw_tap(name, self._lab.nodes[name], family, protocol))
+        return self._taps[key]
+
+    def _raw_sender(self, name: str, family: int) -> Sender:
+        key = (name, f"ip{family}")
+        if key not in self._senders:
+            sender = raw_sender(name, self._lab.nodes[name], family)
+            self._stack.enter_context(sender.socket)
+            self._senders[key] = sender
+        return self._senders[key]
+
+    def _keep(self, tap: Tap) -> Tap:
+        self._stack.enter_context(tap.socket)
+        return tap

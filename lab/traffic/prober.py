@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict engine: sends the flows' packets through the lab's kernel and says what became of each.
+
+Nothing waits for time to pass. The sender's own softirq carries a packet through the whole path, so that when
+a batch's last send has returned and the end-of-batch markers are through, what has not arrived never will.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from lab.fabric.lab import Lab
+from lab.topology import Flow
+from lab.traffic.ends import Ends
+from lab.traffic.losses import ConntrackDrops, LossMeter
+from lab.traffic.mmsg import InBox, OutBox, current_cpu
+from lab.traffic.observation import Observation
+from lab.traffic.sightings import DENIED, Sightings
+from lab.traffic.volley import BATCH, Batch, Volley, epochs_of, load_batches
+
+if TYPE_CHECKING:
+    from lab.traffic.capture import Recorder
+
+__all__ = ["Observation", "Prober", "Volley", "one_cpu"]
+
+_IDS: Final = 1 << 32
+
+
+@contextmanager
+def one_cpu() -> Iterator[int]:
+    """Keep this thread on the CPU that it is on, so that its packets wait for no other; yields the CPU's number."""
+    allowed = os.sched_getaffinity(0)
+    cpu = current_cpu()
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield cpu
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+class Prober:
+    """A context manager that owns sockets at all ends of a lab; while it is open, the ends do not answer.
+
+    Not to be shared by threads. Packets that others send between the same ends at the same time are no
+    hindrance, unless they carry an id of ours.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._stack = ExitStack()
+        self._next_id = 1
+        self._in_boxes: dict[int, InBox] = {}
+        self._out_boxes: dict[int, OutBox] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._lab.mute())
+            self._ends = stack.enter_context(Ends(self._lab))
+            self._conntrack = {name: ConntrackDrops(node) for name, node in self._lab.nodes.items()}
+            for drops in self._conntrack.values():
+                stack.callback(drops.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def observe(self, flows: Sequence[Flow], recorder: Recorder | None = None) -> list[Observation]:
+        """Send every flow's first packet; one observation for each, in order."""
+        return self.fire(self.prepare(flows), recorder)
+
+    def prepare(self, flows: Sequence[Flow]) -> Volley:
+        """Build the frames; they can be fired any number of times, by this prober only.
+
+        Raises TopologyError when an end is not in the topology or lacks an address of the flow's family.
+        """
+        epochs = tuple(
+            tuple(load_batches(places, lambda place: self._ends.load(flows[place]), self._take_ids))
+            for places in epochs_of(flows)
+        )
+        return Volley(tuple(flows), epochs)
+
+    def fire(self, volley: Volley, recorder: Recorder | None = None) -> list[Observation]:
+        """Send a volley; one observation for each of its flows, in order. A recorder keeps what it saw of it."""
+        observations = [DENIED] * len(volley.flows)
+        with one_cpu() as cpu:
+            self._discard()
+            meter = LossMeter(self._conntrack, cpu)
+            for epoch in volley.epochs:
+                self._lab.flush_conntrack()
+                for batch in epoch:
+                    for place, seen in zip(batch.flows, self._fire_batch(batch), strict=True):
+                        observations[place] = seen
+                    if recorder is not None:
+                        recorder.collect()
+            losses = meter.losses()
+        if losses is None:
+            return observations
+        reason, detail = losses
+        unknown = replace(DENIED, verdict="inconclusive", reason=reason, detail=detail)
+        return [unknown if seen.verdict == "deny" else seen for seen in observations]
+
+    def _fire_batch(self, batch: Batch) -> Iterator[Observation]:
+        sightings = Sightings(batch)
+        lost_before = {tap: tap.lost() for tap in self._ends.taps}
+        boxes = {skip: self._out_box(skip) for skip in {run.sender.skip for run in batch.runs}}
+        for box in boxes.values():
+            box.load(batch.frames)
+        for run in batch.runs:
+            box = boxes[run.sender.skip]
+            if run.sockaddrs:
+                box.address(run.places, run.sockaddrs)
+            for place, errno in run.sender.send(box, run.places):
+                sightings.refuse(place, errno)
+        settled = self._lab.barrier.wait(self._lab.longest_path + 1)
+        for tap in self._ends.taps:
+            sightings.collect(tap, self._in_box(tap.skip))
+        lost = {tap: count - lost_before[tap] for tap in self._ends.taps if (count := tap.lost()) > lost_before[tap]}
+        return sightings.conclude(lost, settled=settled)
+
+    def _out_box(self, skip: int) -> OutBox:
+        box = self._out_boxes.get(skip)
+        if box is None:
+            box = self._out_boxes[skip] = OutBox(BATCH, skip)
+        return box
+
+    def _in_box(self, skip: int) -> InBox:
+        box = self._in_boxes.get(skip)
+        if box is None:
+            box = self._in_boxes[skip] = InBox(BATCH, skip)
+        return box
+
+    def _discard(self) -> None:
+        """Forget what came in before: late answers to earlier volleys, and what others sent."""
+        for tap in self._ends.taps:
+            box = self._in_box(tap.skip)
+            while box.fetch(tap.socket.fileno()):
+                pass
+
+    def _take_ids(self, count: int) -> int:
+        """Reserve ids that no other batch of this prober has, until four billion are used up."""
+        if self._next_id + count > _IDS:
+            self._next_id = 1
+        first, self._next_id = self._next_id, self._next_id + count
+        return first

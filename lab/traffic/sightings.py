@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is seen of one batch: which frames came out where, and what that says of their flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from os import strerror
+from typing import Final
+
+from lab.protocols import TCP
+from lab.traffic.mmsg import InBox
+from lab.traffic.observation import Answer, Observation, Reason
+from lab.traffic.packets import ETHERNET_HEADER, FRAME_LENGTH, IPV4_HEADER, IPV6_HEADER, MAGIC, TCP_PAYLOAD
+from lab.traffic.taps import Tap
+from lab.traffic.volley import Batch
+
+__all__ = ["DENIED", "Sightings"]
+
+DENIED: Final = Observation("deny")
+_IPV4: Final = b"\x08\x00"
+_RST: Final = 0x04
+_TAIL: Final = len(MAGIC) + 4
+
+
+class Sightings:
+    """Takes in what the taps received while a batch was in the air, and draws the conclusions."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._seen: list[Tap | None] = [None] * len(batch.flows)
+        self._troubles: dict[int, tuple[Reason, str]] = {}
+        self._answers: dict[int, Answer] = {}
+
+    def refuse(self, place: int, errno: int) -> None:
+        """The kernel did not take the frame at this place of the batch."""
+        self._troubles[place] = (Reason.NOT_SENT, strerror(errno))
+
+    def collect(self, tap: Tap, box: InBox) -> None:
+        """Take in everything that waits at a tap."""
+        descriptor = tap.socket.fileno()
+        while got := box.fetch(descriptor):
+            self._sort(tap, box, got)
+
+    def _sort(self, tap: Tap, box: InBox, got: int) -> None:
+        """The hot path: what arrives once, whole and where it should is all that most batches see."""
+        first, taps, tails, seen = self._batch.first_id, self._batch.taps, self._batch.tails, self._seen
+        count, expected = len(seen), box.expected_length
+        for number, (length, (body, ident)) in enumerate(box.frames(got)):
+            place = ident - first
+            if (
+                length == expected
+                and 0 <= place < count
+                and taps[place] is tap
+                and seen[place] is None
+                and body.endswith(tails[place])
+            ):
+                seen[place] = tap
+            else:
+                self._wonder(tap, box.whole(number, length))
+
+    def _wonder(self, tap: Tap, received: bytes) -> None:
+        """Make sense of a frame that is not simply an arrival: it may also be none of ours."""
+        at = received.rfind(MAGIC)
+        if at < 0:
+            self._reset(tap, received)
+            return
+        place = self._place(int.from_bytes(received[at + len(MAGIC) : at + _TAIL], "big"))
+        if place is None:
+            return
+        if self._sent_by(place, tap):
+            answer = self._answer(place, tap, received)
+            if answer is not None:
+                self._answers[place] = answer
+                return
+        self._misplaced(place, tap)
+
+    def _misplaced(self, place: int, tap: Tap) -> None:
+        before, target = self._seen[place], self._batch.taps[place]
+        self._seen[place] = tap
+        if before is not None:
+            self._troubles[place] = (Reason.TWICE, f"at {before.name} and at {tap.name}")
+        elif tap is not target:
+            self._troubles[place] = (Reason.WRONG_END, f"at {tap.name} instead of {target.name}")
+        else:
+            self._troubles[place] = (Reason.ALTERED, f"at {tap.name}")
+
+    def _place(self, ident: int) -> int | None:
+        place = ident - self._batch.first_id
+        return place if 0 <= place < len(self._seen) else None
+
+    def _sent_by(self, place: int, tap: Tap) -> bool:
+        run = next(run for run in self._batch.runs if place in run.places)
+        return run.sender.name == tap.name
+
+    def _answer(self, place: int, tap: Tap, received: bytes) -> Answer | None:
+        """What a frame that holds our id is, when it comes back to the end that sent it."""
+        if len(received) > FRAME_LENGTH - tap.skip:
+            return "icmp-error"
+        if tap.skip > ETHERNET_HEADER:
+            return "reply"  # an IPv6 raw socket does not show the addresses: a node got its own packet's echo
+        sent = self._batch.frames[place * FRAME_LENGTH : (place + 1) * FRAME_LENGTH]
+        came_from = _addresses(received, ETHERNET_HEADER - tap.skip, sent[12:14])
+        if came_from == tuple(reversed(_addresses(sent, ETHERNET_HEADER, sent[12:14]))):
+            return "reply"
+        return None
+
+    def _reset(self, tap: Tap, received: bytes) -> None:
+        """A TCP reset acknowledges what it refuses: the SYN's sequence number, which is its id, and its payload."""
+        if tap.skip:
+            return
+        ipv4 = received[12:14] == _IPV4
+        start = ETHERNET_HEADER + (IPV4_HEADER if ipv4 else IPV6_HEADER)
+        protocol_at = ETHERNET_HEADER + (9 if ipv4 else 6)
+        header = received[start : start + 20]
+        if len(header) < 20 or received[protocol_at] != TCP or not header[13] & _RST:
+            return
+        payload = TCP_PAYLOAD if ipv4 else TCP_PAYLOAD - (IPV6_HEADER - IPV4_HEADER)
+        place = self._place(int.from_bytes(header[8:12], "big") - payload - 1)
+        if place is not None and self._sent_by(place, tap):
+            self._answers[place] = "tcp-reset"
+
+    def conclude(self, lost: dict[Tap, int], *, settled: bool) -> Iterator[Observation]:
+        """An observation for each frame of the batch; ``lost`` counts what taps have dropped meanwhile."""
+        simple = settled and not (lost or self._troubles or self._answers)
+        for place, tap in enumerate(self._seen):
+            if simple:
+                yield DENIED if tap is None else tap.allowed
+            else:
+                yield self._conclude(place, tap, lost, settled=settled)
+
+    def _conclude(self, place: int, tap: Tap | None, lost: dict[Tap, int], *, settled: bool) -> Observation:
+        answer = self._answers.get(place)
+        trouble = self._troubles.get(place)
+        target = self._batch.taps[place]
+        if trouble is None and tap is None and target in lost:
+            trouble = (Reason.RECEIVER_LOST, f"{lost[target]} at {target.name}")
+        if trouble is None and tap is None and not settled:
+            trouble = (Reason.NOT_SETTLED, "")
+        if trouble is None:
+            return replace(DENIED if tap is None else tap.allowed, answer=answer)
+        reason, detail = trouble
+        sent, arrived = reason is not Reason.NOT_SENT, None if tap is None else tap.name
+        return Observation("inconclusive", sent, arrived, reason, detail, answer)
+
+
+def _addresses(frame: bytes, start: int, ethertype: bytes) -> tuple[bytes, bytes]:
+    """Source and destination address of the IP packet that begins at ``start``."""
+    at, size = (start + 12, 4) if ethertype == _IPV4 else (start + 8, 16)
+    return frame[at : at + size], frame[at + size : at + 2 * size]

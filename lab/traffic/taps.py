@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sockets at a lab's ends: where packets go in, and where they are seen to come out.
+
+A workload or external sends and sees whole frames on its own interface. A node is different: AF_PACKET sees a
+packet before INPUT and sends behind OUTPUT, so a node sends and sees through raw IP sockets.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from lab.fabric.node import Node
+from lab.topology import Address
+from lab.traffic.mmsg import OutBox
+from lab.traffic.observation import Observation
+from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER
+
+__all__ = ["LOOPBACK", "RECEIVE_BUFFER", "Sender", "Tap", "frame_sender", "frame_tap", "raw_sender", "raw_tap"]
+
+LOOPBACK: Final = 1
+"""The index of ``lo``: the first interface of every network namespace."""
+RECEIVE_BUFFER: Final = 8 << 20
+"""Bytes: several batches of small packets, each of which the kernel counts as about a kilobyte."""
+
+_ETH_P_ALL: Final = 0x0003
+_SOL_PACKET: Final = 263
+_PACKET_IGNORE_OUTGOING: Final = 23
+_SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("9I")
+"""SK_MEMINFO_VARS; the last of them counts what the socket had no room for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tap:
+    """A receiving socket at an end; it leaves ``skip`` bytes of each frame's start away."""
+
+    name: str
+    socket: socket.socket
+    skip: int
+    allowed: Observation
+    """What there is to say of a packet that arrived here as it should; one for all of them."""
+
+    def lost(self) -> int:
+        """How many packets the socket has dropped since it was opened."""
+        memory = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(memory)[-1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sender:
+    """A sending socket at an end; it makes ``skip`` bytes of each frame's start itself."""
+
+    name: str
+    socket: socket.socket
+    skip: int
+
+    def send(self, box: OutBox, places: range) -> Iterator[tuple[int, int]]:
+        """Send what lies in these slots; yields (place, errno) of what could not be sent."""
+        return box.send(self.socket.fileno(), places)
+
+
+def _tap(name: str, sock: socket.socket, skip: int) -> Tap:
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    return Tap(name, sock, skip, Observation("allow", arrived=name))
+
+
+def frame_tap(name: str, host: Node, interface: str) -> Tap:
+    """See every frame that comes in on an end's interface."""
+    sock = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    sock.bind((interface, _ETH_P_ALL))
+    return _tap(name, sock, 0)
+
+
+def raw_tap(name: str, node: Node, version: int, protocol: int) -> Tap:
+    """See what a node accepts of one protocol (IP version 4 or 6), behind its INPUT chain."""
+    if version == 4:
+        return _tap(name, node.socket(socket.AF_INET, socket.SOCK_RAW, protocol), ETHERNET_HEADER)
+    sock = node.socket(socket.AF_INET6, socket.SOCK_RAW, protocol)
+    return _tap(name, sock, ETHERNET_HEADER + IPV6_HEADER)
+
+
+def frame_sender(name: str, host: Node, interface: str) -> Sender:
+    """Send whole frames from an end's interface; the socket receives nothing."""
+    sock = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sock.bind((interface, 0))
+    return Sender(name, sock, 0)
+
+
+def raw_sender(name: str, node: Node, version: int) -> Sender:
+    """Send IP packets from a node as one of its own programs does, through its OUTPUT chain and routes."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    return Sender(name, node.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW), ETHERNET_HEADER)
+
+
+def sockaddr(address: Address) -> bytes:
+    """Where a raw socket sends to, as the kernel reads it (sockaddr_in, sockaddr_in6)."""
+    if address.version == 4:
+        return struct.pack("=HH4s8x", socket.AF_INET, 0, address.packed)
+    return struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, address.packed, 0)
