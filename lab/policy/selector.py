@@ -90,7 +90,7 @@ def parse_selector(text: str) -> Selector:
     """Read a selector; empty or blank text is ``all()``.
 
     Raises:
-        SelectorSyntaxError: the text is not a selector, or its parentheses nest deeper than 64.
+        SelectorSyntaxError: the text is not a selector, or nests too deep.
     """
     from lab.policy.selector_parser import parse_tree
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any, cast
 
@@ -19,16 +20,17 @@ from lab.policy.selector_ast import (
     Has,
     Member,
     Node,
+    Not,
     Or,
     SelectorSyntaxError,
     negate,
 )
 
-__all__ = ["MAX_NESTING", "parse_tree"]
+__all__ = ["MAX_DEPTH", "parse_tree"]
 
-MAX_NESTING = 64
-"""Parentheses within parentheses. Each may add an Or, an And and a Not to the tree, and what walks the tree must
-stay well below Python's limit of 1,000 frames; the selectors that people write nest three or four deep."""
+MAX_DEPTH = 200
+"""Nots, Ands and Ors within one another. What walks the tree takes two frames for each and must stay well below
+Python's limit of 1,000; a selector of the 1,024 characters that the API takes can hardly nest so deep."""
 
 _PARENTHESES = re.compile(r"""[()]|"[^"]*"|'[^']*'""")
 _OPERATOR = "an operator (==, !=, in, not in, contains, starts with, ends with)"
@@ -93,7 +95,6 @@ def parse_tree(text: str) -> Node:
     Raises:
         SelectorSyntaxError: the text is not a selector, or nests too deep.
     """
-    _check_nesting(text)
     try:
         # With a transformer, lark returns what the transformer made of the start rule; its type says Tree.
         tree: Any = _PARSER.parse(text)
@@ -102,36 +103,50 @@ def parse_tree(text: str) -> Node:
     except UnexpectedToken as error:
         at_end = error.token.type == "$END"
         raise _syntax_error(text, len(text) if at_end else error.pos_in_stream or 0, error.expected) from None
+    _check_depth(text, tree)
     return cast("Node", tree)
 
 
-def _check_nesting(text: str) -> None:
-    """Refuse a text whose tree could be deeper than the functions that walk it can go."""
-    if text.count("(") <= MAX_NESTING:
-        return
+def _check_depth(text: str, tree: Node) -> None:
+    """Refuse a tree that is deeper than the functions that walk it can go; this one does not recurse."""
+    depth, level = 0, [tree]
+    while level := [operand for node in level for operand in _operands(node)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            allowed = f"at most {MAX_DEPTH} of !, && and || within one another"
+            raise SelectorSyntaxError("nested too deep", text=text, offset=_deepest(text), expected=allowed)
+
+
+def _operands(node: Node) -> tuple[Node, ...]:
+    match node:
+        case Not(operand):
+            return (operand,)
+        case And(operands) | Or(operands):
+            return operands
+        case _:
+            return ()
+
+
+def _open_parentheses(text: str) -> Iterator[tuple[int, int]]:
+    """How many parentheses are open behind each parenthesis or value, and the offset where that stands."""
     depth = 0
     for token in _PARENTHESES.finditer(text):
         depth += {"(": 1, ")": -1}.get(token.group(), 0)
-        if depth > MAX_NESTING:
-            raise SelectorSyntaxError(
-                "parentheses nest too deep",
-                text=text,
-                offset=token.start(),
-                expected=f"at most {MAX_NESTING} parentheses within one another",
-            )
+        yield depth, token.start()
 
 
-def _depth(text: str) -> int:
-    """How many parentheses are open at the end of the text."""
-    tokens = [token.group() for token in _PARENTHESES.finditer(text)]
-    return tokens.count("(") - tokens.count(")")
+def _deepest(text: str) -> int:
+    """The offset of the first parenthesis of the deepest level."""
+    return -max((depth, -offset) for depth, offset in _open_parentheses(text))[1]
 
 
 def _syntax_error(text: str, offset: int, terminals: set[str]) -> SelectorSyntaxError:
     """The error for an unexpected character or token, saying what may stand there instead."""
     named = set(terminals)
-    if "_AND" in named:  # behind a test; the parser's states do not tell whether a parenthesis is open
-        named = named - {"RPAR", "$END"} | ({"RPAR"} if _depth(text[:offset]) else {"$END"})
+    if "BANG" not in named and named & {"_AND", "$END"}:
+        # Behind a test; the parser's states do not tell whether a parenthesis is open.
+        *_, (depth, _) = [(0, 0), *_open_parentheses(text[:offset])]
+        named = {"_AND", "_OR", "RPAR" if depth else "$END"}
     if "BANG" in named:  # before a test, of which a label is one
         named -= {"LABEL"}
     expected = sorted({_TERMINALS[terminal] for terminal in named})

@@ -11,7 +11,7 @@ import pytest
 
 from lab.policy.selector import Selector, SelectorSyntaxError, all_of, parse_selector
 from lab.policy.selector_ast import All, Global, Has
-from lab.policy.selector_parser import MAX_NESTING
+from lab.policy.selector_parser import MAX_DEPTH
 
 LABELS = {"a": "b", "empty": "", "app.io/role-x": "Web", "in": "in", "has": "x", "all": "y", "contains": "b"}
 
@@ -159,25 +159,33 @@ def test_uid_of_all_is_that_of_calico() -> None:
     assert parse_selector("").uid == parse_selector("all()").uid == "s:5y5I3VdRZfDU01O--xXAPx2yxCQQqMf0M6IWug"
 
 
-def test_parentheses_up_to_the_limit_are_read_and_beyond_it_refused() -> None:
-    nested = "(" * MAX_NESTING + 'a == "b"' + ")" * MAX_NESTING
-    assert parse_selector(nested).canonical == 'a == "b"'
-    with pytest.raises(SelectorSyntaxError) as caught:
-        parse_selector(f"({nested})")
-    assert caught.value.offset == MAX_NESTING
+def nested(depth: int) -> str:
+    """A selector with a tree of that depth: nots, ands and ors in turn."""
+    text, parts = "has(e)", ["!({})", 'a != "b" || ({})', 'c == "d" && ({})']
+    for level in range(depth):
+        text = parts[level % 3].format(text)
+    return text
 
 
-def test_parenthesis_in_a_value_does_not_count_as_nesting() -> None:
-    assert parse_selector(f'a == "{"(" * 2 * MAX_NESTING}"').matches({"a": "(" * 2 * MAX_NESTING})
-
-
-def test_deepest_tree_can_be_walked_by_every_function() -> None:
-    text = '!(a != "b" || c == "d" && ' * (MAX_NESTING - 2) + "!(has(e))" + ")" * (MAX_NESTING - 2)
-    selector = parse_selector(text)
-    assert selector.matches({"a": "b"}) == parse_selector(selector.canonical).matches({"a": "b"})
+def test_deepest_selector_can_be_walked_by_every_function() -> None:
+    selector = parse_selector(nested(MAX_DEPTH))
+    again = parse_selector(selector.canonical)
+    assert again.canonical == selector.canonical
+    assert again.matches({"a": "b"}) == selector.matches({"a": "b"})
     assert selector.prefixed("p/").keys() == {"p/a", "p/c", "p/e"}
     assert selector.negated().negated().canonical == selector.canonical
     assert pickle.loads(pickle.dumps(selector)) == selector  # noqa: S301 - our own bytes
+
+
+def test_selector_one_level_deeper_is_refused_at_its_deepest_parenthesis() -> None:
+    text = nested(MAX_DEPTH + 1)
+    with pytest.raises(SelectorSyntaxError, match="nested too deep") as caught:
+        parse_selector(text)
+    assert caught.value.offset == text.index("has(e)") + 3
+
+
+def test_thousands_of_parentheses_round_one_test_are_that_test() -> None:
+    assert parse_selector("(" * 5_000 + "has(a)" + ")" * 5_000).canonical == "has(a)"
 
 
 def test_thousands_of_negations_fold_to_their_parity() -> None:
