@@ -36,9 +36,7 @@ class _IoVec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _MMsgHdr(ctypes.Structure):
-    """struct mmsghdr: a struct msghdr and the length that the kernel writes behind it."""
-
+class _MsgHdr(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_void_p),
         ("name_length", ctypes.c_uint),
@@ -47,8 +45,13 @@ class _MMsgHdr(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("length", ctypes.c_uint),
     )
+
+
+class _MMsgHdr(ctypes.Structure):
+    """A message, and the length that the kernel writes behind it."""
+
+    _fields_ = (("message", _MsgHdr), ("length", ctypes.c_uint))
 
 
 class _Vector:
@@ -62,7 +65,7 @@ class _Vector:
         start, iovecs = ctypes.addressof(self.buffer), ctypes.addressof(self._iovecs)
         for place, (iovec, header) in enumerate(zip(self._iovecs, self.headers, strict=True)):
             iovec.base, iovec.length = start + place * stride + offset, length
-            header.iov, header.iov_length = iovecs + place * ctypes.sizeof(_IoVec), 1
+            header.message.iov, header.message.iov_length = iovecs + place * ctypes.sizeof(_IoVec), 1
 
     def at(self, place: int) -> int:
         """The address of a slot's header."""
@@ -83,7 +86,7 @@ class OutBox:
     def address(self, places: range, sockaddrs: Sequence[bytes]) -> None:
         """Say where each frame goes, for a socket that is bound to no interface."""
         for place, name in zip(places, sockaddrs, strict=True):
-            header = self._vector.headers[place]
+            header = self._vector.headers[place].message
             header.name, header.name_length = ctypes.addressof(self._names) + place * _SOCKADDR_ROOM, len(name)
             ctypes.memmove(header.name, name, len(name))
 
