@@ -12,10 +12,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dataplanes.api import DataplaneError, IcmpMatch, Net, PortRange, SnapshotRule, SnapshotSide
+from dataplanes.api import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    SCTP,
+    TCP,
+    UDP,
+    DataplaneError,
+    IcmpMatch,
+    Net,
+    PortRange,
+    SnapshotRule,
+    SnapshotSide,
+)
 from dataplanes.iptables.names import ICMP_HIT, PORT_HIT, comment
 from dataplanes.iptables.sets import Family, SetCollector
-from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP
 
 __all__ = ["rule_lines"]
 

@@ -21,6 +21,7 @@ __all__ = [
     "chain_name",
     "comment",
     "digest",
+    "harmless",
     "set_name",
 ]
 
@@ -47,6 +48,7 @@ ICMP_HIT = 0x100000
 MARK_MASK = 0x1F0000
 
 _UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
+# Printable ASCII less the quotes and the backslash.
 _UNSAFE_IN_COMMENTS = re.compile(r"[^ !#-&(-\[\]-~]")
 
 
@@ -76,6 +78,11 @@ def set_name(set_id: str, family: int, content: str) -> str:
     return head + _UNSAFE_IN_NAMES.sub("_", set_id)[: _SET_LENGTH - len(head) - len(tail)] + tail
 
 
+def harmless(text: str) -> str:
+    """A text that fits a comment: what could end its quotes or its line, and all but ASCII, becomes ``_``."""
+    return _UNSAFE_IN_COMMENTS.sub("_", text)[:_COMMENT_LENGTH]
+
+
 def comment(text: str) -> str:
-    """The comment match of a rule; what could end the quotes or the line, and all but ASCII, becomes ``_``."""
-    return f'-m comment --comment "{_UNSAFE_IN_COMMENTS.sub("_", text)[:_COMMENT_LENGTH]}"'
+    """The comment match of a rule."""
+    return f'-m comment --comment "{harmless(text)}"'

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dataplanes.api import Capability, DataplaneError, Evidence, Node, Snapshot
+from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot
 from dataplanes.iptables.kernel import FilterTable, SetStore
 from dataplanes.iptables.ruleset import Ruleset, render
 from dataplanes.iptables.sets import Family, KernelSet
 from dataplanes.iptables.text import counters
-from lab.errors import LabError
 
 __all__ = ["IptablesDataplane", "IptablesLegacyDataplane"]
 

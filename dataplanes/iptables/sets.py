@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dataplanes.api import DataplaneError, IpSet, Net
-from dataplanes.iptables.names import set_name
-from lab.protocols import protocol_label
+from dataplanes.api import DataplaneError, IpSet, Net, protocol_label
+from dataplanes.iptables.names import harmless, set_name
 
 __all__ = ["Family", "KernelSet", "SetCollector", "restore_text"]
 
@@ -88,6 +87,7 @@ def restore_text(kernel_sets: Iterable[KernelSet]) -> str:
     """What ``ipset restore`` reads to make these sets with their members; "" when there are none."""
     lines = []
     for kernel_set in kernel_sets:
+        lines.append(f"# {harmless(kernel_set.about)}")
         lines.append(_created(kernel_set))
         lines += [f"add {kernel_set.name} {member}" for member in kernel_set.members]
     return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole text for a snapshot with every field, as reviewed; ``POLICYLAB_GOLDEN=write`` renews the files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from iptables_world import every_field
+
+from dataplanes.iptables.ruleset import render
+from dataplanes.iptables.sets import restore_text
+from dataplanes.iptables.text import NOTHING, transaction
+
+GOLDEN = Path(__file__).parent / "golden" / "iptables"
+
+
+def as_reviewed(name, text):
+    file = GOLDEN / name
+    if os.environ.get("POLICYLAB_GOLDEN") == "write":
+        file.write_text(text)
+    return file.read_text()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_rules_of_every_field_read_as_reviewed(family):
+    text = transaction(render(every_field(), family), NOTHING)
+    assert text == as_reviewed(f"every-field.ipv{family}.rules", text)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_sets_of_every_field_read_as_reviewed(family):
+    text = restore_text(render(every_field(), family).sets.values())
+    assert text == as_reviewed(f"every-field.ipv{family}.sets", text)
