@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from lab.fabric.lab import Lab
 from lab.fabric.node import Node
@@ -29,30 +29,27 @@ _ETHERNET_TYPES: Final = frozenset({1, 772})
 
 
 class Recorder:
-    """A context manager that watches every interface of every host of a lab, both ways.
+    """Keeps what every interface of every host sees, both ways, while a prober sends with it.
 
-    Open it only around the few flows that a report shows: each frame is seen at every interface on its way.
+    Give it to a prober for the few flows that a report shows: each frame is kept once for each interface on its way.
     """
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._stack = ExitStack()
+    def __init__(self) -> None:
         self._sockets: list[tuple[str, socket.socket]] = []
         self._frames: list[CapturedFrame] = []
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def watch(self, lab: Lab) -> Iterator[None]:
+        """Listen on all interfaces of a lab for as long as the context is open."""
+        hosts: dict[str, Node] = dict(lab.nodes)
+        hosts.update((name, port.host) for name, port in lab.ports.items())
         with ExitStack() as stack:
-            hosts: dict[str, Node] = dict(self._lab.nodes)
-            hosts.update((name, port.host) for name, port in self._lab.ports.items())
             self._sockets = [(name, stack.enter_context(_listen(host))) for name, host in hosts.items()]
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._sockets = []
-        self._stack.__exit__(kind, error, trace)
+            try:
+                yield
+                self.collect()
+            finally:
+                self._sockets = []
 
     @property
     def frames(self) -> tuple[CapturedFrame, ...]:

@@ -11,7 +11,7 @@ from lab.errors import TopologyError
 from lab.fabric.lab import Lab
 from lab.topology import Address, Flow, address_of
 from lab.traffic.mmsg import BODY_AT
-from lab.traffic.packets import ETHERNET_HEADER, Template, Wire, template
+from lab.traffic.packets import ETHERNET_HEADER, Wire, template
 from lab.traffic.taps import Sender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
 from lab.traffic.volley import Load
 
@@ -22,6 +22,7 @@ _LOOPBACK: Final = "lo"
 _IPV4_SOURCE_AT: Final = ETHERNET_HEADER + 12
 """Where an IPv4 frame's addresses begin; before them, time to live and checksum change on the way."""
 _KEPT: Final = 1 << 16
+"""Flows that are kept ready: a suite sends the same ones under many policies."""
 
 
 class Ends:
@@ -32,7 +33,7 @@ class Ends:
         self._stack = ExitStack()
         self._taps: dict[tuple[str, ...], Tap] = {}
         self._senders: dict[tuple[str, ...], Sender] = {}
-        self._templates: dict[Flow, Template] = {}
+        self._loads: dict[Flow, Load] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -54,14 +55,22 @@ class Ends:
 
     def load(self, flow: Flow) -> Load:
         """Make a flow ready to be sent; raises TopologyError when one of its ends has no address in its family."""
-        tap, destination = self._tap(flow), self._address(flow, flow.destination)
+        made = self._loads.get(flow)
+        if made is None:
+            if len(self._loads) >= _KEPT:
+                self._loads.clear()
+            made = self._loads[flow] = self._load(flow)
+        return made
+
+    def _load(self, flow: Flow) -> Load:
+        wire, tap = self._wire(flow), self._tap(flow)
         start = BODY_AT if flow.family == 6 else _IPV4_SOURCE_AT
         return Load(
             sender=self._sender(flow),
             tap=tap,
-            stamp=self._template(flow).stamp,
+            stamp=template(flow, wire).stamp,
             compare_from=max(start, tap.skip),
-            sockaddr=sockaddr(destination),
+            sockaddr=sockaddr(wire.destination),
         )
 
     def _address(self, flow: Flow, name: str) -> Address:
@@ -75,14 +84,6 @@ class Ends:
                 allowed="ends of the topology that have an address of the flow's family",
             )
         return address
-
-    def _template(self, flow: Flow) -> Template:
-        made = self._templates.get(flow)
-        if made is None:
-            if len(self._templates) >= _KEPT:
-                self._templates.clear()
-            made = self._templates[flow] = template(flow, self._wire(flow))
-        return made
 
     def _wire(self, flow: Flow) -> Wire:
         source, destination = self._address(flow, flow.source), self._address(flow, flow.destination)

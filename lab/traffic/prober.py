@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -89,23 +88,28 @@ class Prober:
 
     def fire(self, volley: Volley, recorder: Recorder | None = None) -> list[Observation]:
         """Send a volley; one observation for each of its flows, in order. A recorder keeps what it saw of it."""
-        observations = [DENIED] * len(volley.flows)
-        with one_cpu() as cpu:
+        watching = nullcontext() if recorder is None else recorder.watch(self._lab)
+        with watching, one_cpu() as cpu:
             self._discard()
             meter = LossMeter(self._conntrack, cpu)
-            for epoch in volley.epochs:
-                self._lab.flush_conntrack()
-                for batch in epoch:
-                    for place, seen in zip(batch.flows, self._fire_batch(batch), strict=True):
-                        observations[place] = seen
-                    if recorder is not None:
-                        recorder.collect()
+            observations = self._fire_epochs(volley, recorder)
             losses = meter.losses()
         if losses is None:
             return observations
         reason, detail = losses
-        unknown = replace(DENIED, verdict="inconclusive", reason=reason, detail=detail)
+        unknown = Observation("inconclusive", reason=reason, detail=detail)
         return [unknown if seen.verdict == "deny" else seen for seen in observations]
+
+    def _fire_epochs(self, volley: Volley, recorder: Recorder | None) -> list[Observation]:
+        observations = [DENIED] * len(volley.flows)
+        for epoch in volley.epochs:
+            self._lab.flush_conntrack()
+            for batch in epoch:
+                for place, seen in zip(batch.flows, self._fire_batch(batch), strict=True):
+                    observations[place] = seen
+                if recorder is not None:
+                    recorder.collect()
+        return observations
 
     def _fire_batch(self, batch: Batch) -> Iterator[Observation]:
         sightings = Sightings(batch)
