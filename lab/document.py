@@ -21,7 +21,16 @@ import yaml
 
 from lab.errors import LabError, Place
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Document", "Step", "parse_documents", "read_documents"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_VALUES",
+    "Document",
+    "Step",
+    "document_of",
+    "parse_documents",
+    "read_documents",
+]
 
 MAX_BYTES = 16 * 1024 * 1024
 """The largest file that is read: a policy set of 100,000 networks is about 3 MiB."""
@@ -55,7 +64,7 @@ class _Node:
     """
 
     value: Any
-    line: int
+    line: int | None
     column: int
     size: int = 1
     height: int = 1
@@ -92,7 +101,7 @@ class Document:
             if key and depth == len(path):
                 line, column = node.keys.get(str(step), (line, column))
             node = child
-        return Place(self.file, line + 1, column + 1)
+        return Place(self.file) if line is None else Place(self.file, line + 1, column + 1)
 
     def text_place(self, path: Sequence[Step], offset: int) -> Place | None:
         """Tell the place of the character ``offset`` (from 0) of the text at ``path``, which must exist.
@@ -102,9 +111,14 @@ class Document:
         node = self._root
         for step in path:
             node = node.children[step]
-        if node.text_column is None:
+        if node.text_column is None or node.line is None:
             return None
         return Place(self.file, node.line + 1, node.text_column + offset + 1)
+
+
+def document_of(value: Any, source: str) -> Document:
+    """Make a document of data that no file holds, such as options; ``source`` is all that its places tell."""
+    return Document(source, _Node(value, None, 0))
 
 
 def read_documents(path: Path, error: type[LabError]) -> list[Document]:

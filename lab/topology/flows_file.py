@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, RootModel
 
-from lab.document import Document, Step, read_documents
+from lab.document import Document, Step, document_of, read_documents
 from lab.errors import TopologyError
 from lab.protocols import (
     ICMP,
@@ -27,7 +27,7 @@ from lab.schema import StrictModel, listing, raise_all, refusal, suggestion, val
 from lab.topology.flows import FAMILIES, Family, Flow, HttpRequest, IcmpHeader
 from lab.topology.model import Endpoint, Topology, Workload, address_of
 
-__all__ = ["flow_to_dict", "load_flows"]
+__all__ = ["flow_to_dict", "load_flows", "read_flow"]
 
 _FAMILY_NAMES: dict[Family, str] = {4: "ipv4", 6: "ipv6"}
 _FAMILY_NUMBERS = {name: number for number, name in _FAMILY_NAMES.items()}
@@ -53,11 +53,20 @@ def load_flows(path: Path | str, topology: Topology) -> tuple[Flow, ...]:
     errors: list[TopologyError] = []
     for index, entry in enumerate(entries):
         try:
-            flows.append(_Reader(document, index, topology).flow(entry))
+            flows.append(_Reader(document, (index,), topology).flow(entry))
         except TopologyError as error:
             errors.append(error)
     raise_all(errors)
     return tuple(flows)
+
+
+def read_flow(entry: Mapping[str, object], topology: Topology, source: str) -> Flow:
+    """Read one flow from an entry that stands in no file; errors speak of it as ``source`` ("command line").
+
+    Raises what ``load_flows`` raises.
+    """
+    document = document_of(dict(entry), source)
+    return _Reader(document, (), topology).flow(validate(_FlowModel, document, TopologyError))
 
 
 def flow_to_dict(flow: Flow) -> dict[str, Any]:
@@ -145,7 +154,7 @@ class _Reader:
     """Checks one entry against the topology; every method raises TopologyError at the field that is at fault."""
 
     document: Document
-    index: int
+    path: tuple[Step, ...]
     topology: Topology
 
     def flow(self, entry: _FlowModel) -> Flow:
@@ -161,7 +170,7 @@ class _Reader:
             source_port=entry.source_port,
             icmp=self._icmp(entry),
             http=HttpRequest(entry.http.method, entry.http.path) if entry.http else None,
-            place=self.document.place((self.index,)),
+            place=self.document.place(self.path),
         )
 
     def _end(self, field: str, name: str) -> Endpoint:
@@ -224,5 +233,5 @@ class _Reader:
     def _error(
         self, field: str, what: str, *, allowed: str | None = None, next_step: str | None = None
     ) -> TopologyError:
-        path: tuple[Step, ...] = (self.index, field)
-        return TopologyError(what, place=self.document.place(path), allowed=allowed, next_step=next_step)
+        place = self.document.place((*self.path, field))
+        return TopologyError(what, place=place, allowed=allowed, next_step=next_step)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.errors import LabError, LabErrors, TopologyError
 from lab.protocols import ICMP, ICMPV6, TCP, UDP, UDPLITE
 from lab.topology import Flow, HttpRequest, IcmpHeader, Topology, default_flows
-from lab.topology.flows_file import flow_to_dict, load_flows
+from lab.topology.flows_file import flow_to_dict, load_flows, read_flow
 from lab.topology.load import load_topology
 
 TEXT = """
@@ -212,3 +212,12 @@ ENTRIES = st.one_of(
 def test_written_flows_read_back_equal(tmp_path: Path, topology: Topology, flows: list[Flow]) -> None:
     text = json.dumps([flow_to_dict(flow) for flow in flows])
     assert flows_of(tmp_path, topology, text) == tuple(flows)
+
+
+def test_flow_of_options_is_read_like_an_entry(topology: Topology) -> None:
+    entry = {"from": "client", "to": "x/both", "protocol": "tcp", "port": 80}
+    assert read_flow(entry, topology, "command line") == Flow("client", "x/both", TCP, 80, 4)
+    with pytest.raises(TopologyError, match=r"^command line: port is not a port; given: 0"):
+        read_flow({**entry, "port": 0}, topology, "command line")
+    with pytest.raises(TopologyError, match=r"^command line: unknown end 'x/bot'; .*did you mean 'x/both'"):
+        read_flow({**entry, "to": "x/bot"}, topology, "command line")
