@@ -14,7 +14,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lab.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Document, parse_documents, read_documents
+from lab.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Document, document_of, parse_documents, read_documents
 from lab.errors import LabError, Place, PolicyError
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False)
@@ -117,6 +117,22 @@ def test_place_of_a_key_and_of_what_is_not_there() -> None:
     assert document.place(("spec", "é", 1, "port"), key=True) == Place("f.yaml", 2, 11)
     assert document.place(("spec", "é", 1, "prot", 7), key=True) == Place("f.yaml", 2, 10)
     assert document.place(("spec", "é", 9)) == Place("f.yaml", 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [("k: a == b", 8), ("k: 'a == b'", 9), ('"k": "a == b"', 11), ("k: a\n  == b", None), ('k: "a \\u003d= b"', None)],
+)
+def test_place_inside_a_text_is_told_where_it_stands_as_it_is(text: str, column: int | None) -> None:
+    (document,) = parse(text)
+    place = document.text_place(("k",), "a == b".index("b") - 1)
+    assert place == (None if column is None else Place("f.yaml", 1, column))
+
+
+def test_data_of_no_file_has_only_its_source_as_place() -> None:
+    document = document_of({"a": [1]}, "command line")
+    assert document.place(("a", 0), key=True) == Place("command line")
+    assert document.text_place((), 0) is None
 
 
 def paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
