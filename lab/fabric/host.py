@@ -72,8 +72,8 @@ def fitness(findings: Iterable[Finding]) -> State:
 
 
 def apt_install(*packages: str) -> str:
-    """The command that installs Debian packages."""
-    return f"apt-get install --no-install-recommends {' '.join(packages)}"
+    """The command that installs Debian packages, also where no list of them was ever fetched."""
+    return f"apt-get update && apt-get install --no-install-recommends {' '.join(packages)}"
 
 
 def capabilities() -> int:
