@@ -39,11 +39,13 @@ def flows(draw: st.DrawFn, facts: Facts, documents: Iterable[Entry]) -> tuple[En
     # An index for each, decoded here: drawing a pair and a packet by themselves takes three times as long.
     index = st.integers(0, len(pairs) * len(packets) - 1)
     drawn = {number: None for least in _LEAST for number in draw(st.lists(index, min_size=least, max_size=_MOST))}
-    return tuple(
-        flow
+    entries = [
+        entry
         for number in drawn
-        for flow in _in_families(facts, *pairs[number % len(pairs)], packets[number // len(pairs)])
-    )
+        for entry in _in_families(facts, *pairs[number % len(pairs)], packets[number // len(pairs)])
+    ]
+    # The first packet is one of a declared port, which every pair can send.
+    return tuple(entries or _in_families(facts, *pairs[0], packets[0]))
 
 
 def _in_families(facts: Facts, source: str, target: str, packet: Packet) -> Iterator[Entry]:

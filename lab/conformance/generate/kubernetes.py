@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lab.conformance.generate.facts import Facts
-from lab.conformance.generate.picks import pick
+from lab.conformance.generate.picks import chance, pick
 from lab.conformance.generate.rules import Direction, near
 from lab.conformance.generate.selectors import label_selectors
 
@@ -19,9 +19,9 @@ _TYPES = (None, ("Ingress",), ("Egress",), ("Ingress", "Egress"))
 _PEER_KEY: dict[Direction, str] = {"ingress": "from", "egress": "to"}
 
 
-def kubernetes_policies(draw: st.DrawFn, facts: Facts, name: str) -> dict[str, Any]:
-    """A NetworkPolicy of networking.k8s.io/v1."""
-    spec: dict[str, Any] = {"podSelector": label_selectors(draw, facts.pod_labels)}
+def kubernetes_policies(draw: st.DrawFn, facts: Facts) -> dict[str, Any]:
+    """A NetworkPolicy of networking.k8s.io/v1, but for its name."""
+    spec: dict[str, Any] = {"podSelector": {} if chance(draw, 2) else label_selectors(draw, facts.pod_labels)}
     if (types := pick(draw, _TYPES)) is not None:
         spec["policyTypes"] = list(types)
     directions: tuple[Direction, ...] = ("ingress", "egress")
@@ -31,7 +31,7 @@ def kubernetes_policies(draw: st.DrawFn, facts: Facts, name: str) -> dict[str, A
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": pick(draw, facts.namespaces)},
+        "metadata": {"namespace": pick(draw, facts.namespaces)},
         "spec": {key: value for key, value in spec.items() if value or key == "podSelector"},
     }
 

@@ -20,21 +20,22 @@ Document = dict[str, Any]
 
 NAMES = ("m", "b", "m-a", "z", "m.c")
 """Given in this order: neither the order of names, nor that of names with a '/' behind them."""
-MAX_POLICIES = 4
-MAX_TIERS = 2
-TIERS = ("late", "early")
 
 _API = "projectcalico.org/v3"
 _KINDS = ("GlobalNetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "NetworkPolicy", "kubernetes")
 _TYPES = (None, ("Ingress",), ("Egress",), ("Ingress", "Egress"))
+_TIERS = (None, None, None, "late", "early")
 _ORDERS = (None, 1, 1, 2.5)
 _DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 
 
 def resources(draw: st.DrawFn, facts: Facts) -> tuple[Document, ...]:
     """Everything that is in force at one time; names depend on position alone, so that two draws differ in content."""
-    tiers = [_tier(draw, name) for name in TIERS[: pick(draw, (0, 0, 1, MAX_TIERS))]]
-    policies = [_policy(draw, facts, name, tiers) for name in NAMES[: draw(st.integers(0, MAX_POLICIES))]]
+    bodies = draw(st.lists(_policy(facts), max_size=len(NAMES)))
+    policies = [_named(body, name) for body, name in zip(bodies, NAMES, strict=False)]
+    used = dict.fromkeys(policy["spec"]["tier"] for policy in policies if "tier" in policy["spec"])
+    # A tier that does not exist is the last of all, so most exist.
+    tiers = [_tier(draw, name) for name in used if not chance(draw, 8)]
     sets = [_network_set(draw, facts, f"set-{number}") for number in range(pick(draw, (0, 0, 1, 2)))]
     # A listed profile that nobody defines closes its workloads, so most are defined.
     defined = [name for name in facts.profiles if not chance(draw, 4)]
@@ -48,15 +49,23 @@ def _tier(draw: st.DrawFn, name: str) -> Document:
     return {"apiVersion": _API, "kind": "Tier", "metadata": {"name": name}, "spec": spec}
 
 
-def _policy(draw: st.DrawFn, facts: Facts, name: str, tiers: list[Document]) -> Document:
+def _named(policy: Document, name: str) -> Document:
+    """The policy with its name, which bears that of its tier: older API servers demand it, newer ones take it."""
+    tier = policy["spec"].get("tier")
+    full = name if tier is None else f"{tier}.{name}"
+    return {**policy, "metadata": {"name": full, **policy["metadata"]}}
+
+
+@st.composite
+def _policy(draw: st.DrawFn, facts: Facts) -> Document:
+    """A policy but for its name, so that Hypothesis can leave one out and the others stay what they are."""
     kind = pick(draw, _KINDS)
     if kind == "kubernetes":
-        return kubernetes_policies(draw, facts, name)
-    metadata: Document = {"name": name}
-    spec: Document = {"selector": selectors(draw, facts.pod_labels)}
-    if tiers and chance(draw, 2):
-        spec["tier"] = pick(draw, tiers)["metadata"]["name"]
-        metadata["name"] = f"{spec['tier']}.{name}"  # older API servers demand the prefix, newer ones take it
+        return kubernetes_policies(draw, facts)
+    metadata: Document = {}
+    spec: Document = {"selector": "all()" if chance(draw, 2) else selectors(draw, facts.pod_labels)}
+    if (tier := pick(draw, _TIERS)) is not None:
+        spec["tier"] = tier
     if kind == "NetworkPolicy":
         metadata["namespace"] = pick(draw, facts.namespaces)
     else:
@@ -84,7 +93,7 @@ def _both_directions(draw: st.DrawFn, facts: Facts, types: Sequence[str] | None)
         idle = types is not None and direction.capitalize() not in types
         if idle and not chance(draw, 4):
             continue
-        if drawn := draw(st.lists(rules(facts, direction), max_size=3)):
+        if drawn := draw(st.lists(rules(facts, direction), min_size=0 if chance(draw, 6) else 1, max_size=4)):
             spec[direction] = drawn
     return spec
 
@@ -96,7 +105,7 @@ def _network_set(draw: st.DrawFn, facts: Facts, name: str) -> Document:
     kind = pick(draw, ("GlobalNetworkSet", "NetworkSet"))
     if kind == "NetworkSet":
         metadata["namespace"] = pick(draw, facts.namespaces)
-    choices = (*facts.nets(4), *facts.nets(6), "0.0.0.0/0", "::/0")
+    choices = ("0.0.0.0/0", "::/0", *facts.nets(4), *facts.nets(6))
     nets = [pick(draw, choices) for _ in range(pick(draw, (1, 1, 2, 3)))]
     return {"apiVersion": _API, "kind": kind, "metadata": metadata, "spec": {"nets": nets}}
 

@@ -53,11 +53,12 @@ def label_selectors(draw: st.DrawFn, labels: Labels) -> dict[str, object]:
         {"key": key, "operator": "DoesNotExist"},
     )
     match_labels: dict[str, object] = {"matchLabels": {key: value}}
+    one_each: list[dict[str, object]] = [{"matchExpressions": [expression]} for expression in expressions]
     choices: tuple[dict[str, object], ...] = (
         {},
         match_labels,
         match_labels,
-        *({"matchExpressions": [expression]} for expression in expressions),
+        *one_each,
         {**match_labels, "matchExpressions": [expressions[0]]},
     )
     return pick(draw, choices)

@@ -40,7 +40,7 @@ _NAMESPACES: tuple[Mapping[str, Mapping[str, object]], ...] = (
     {"x": {"labels": {"stage": "prod"}}, "y": {}},
     {"x": {"labels": {"stage": ""}}, "y": {"labels": {"stage": "prod", "team": "one"}}},
 )
-_PROFILES: tuple[tuple[str, ...] | None, ...] = (None, None, None, None, ("first",), ("first", "second"), ())
+_PROFILES: tuple[tuple[str, ...] | None, ...] = (None,) * 9 + (("first",), ("first", "second"), ())
 _EXTERNALS = {
     "out": {"addresses": ["203.0.113.8", "2001:db8::8"], "ports": [{"name": "http", "protocol": "TCP", "port": 80}]},
     "far": {"addresses": ["203.0.113.9", "2001:db8::9"]},
@@ -56,16 +56,18 @@ def topologies(draw: st.DrawFn) -> Entry:
     document: dict[str, object] = {
         "name": "drawn",
         "nodes": {name: {} for name in nodes},
-        "namespaces": {
-            name: {**body, "serviceAccounts": {"robot": {"labels": {"kind": "machine"}}, "guest": {}}}
-            for name, body in namespaces.items()
-        },
+        "namespaces": {name: {**body, **_accounts()} for name, body in namespaces.items()},
         "workloads": {name: _workload(draw, number, nodes) for number, name in enumerate(names)},
     }
     outside = draw(st.integers(0, len(_EXTERNALS)))
     if outside:
         document["externals"] = dict(list(_EXTERNALS.items())[:outside])
     return document
+
+
+def _accounts() -> Entry:
+    """The service accounts of a namespace, made anew each time: YAML would write a shared one as an alias."""
+    return {"serviceAccounts": {"robot": {"labels": {"kind": "machine"}}, "guest": {}}}
 
 
 def _workload(draw: st.DrawFn, number: int, nodes: list[str]) -> Entry:

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The generator: all that it draws loads, both verdicts are common, and it reaches every corner that it should."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, find, given, settings
+
+from lab.conformance.generate import scenarios, topology_document
+from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.flows import MAX_FLOWS, borders
+from lab.conformance.scenario import Scenario
+from lab.oracle import Oracle
+from lab.oracle.verdict import RuleDecision
+from lab.topology.load import load_topology
+
+SHARE = 0.15
+"""Neither verdict may be rarer than this."""
+
+drawn_only = settings(
+    max_examples=200,
+    phases=[Phase.generate],
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def _drawn() -> list[Scenario]:
+    found: list[Scenario] = []
+
+    @drawn_only
+    @given(scenarios())
+    def draw(scenario: Scenario) -> None:
+        found.append(scenario)
+
+    draw()
+    return found
+
+
+@pytest.fixture(scope="module")
+def sample() -> list[Scenario]:
+    return _drawn()
+
+
+def test_everything_drawn_loads_and_both_verdicts_are_common(sample: list[Scenario]) -> None:
+    verdicts: Counter[bool] = Counter()
+    deciders: Counter[str] = Counter()
+    for scenario in sample:
+        with tempfile.TemporaryDirectory() as directory:
+            loaded = scenario.load(Path(directory))
+        assert len(loaded.flows) == len(scenario.flows)
+        for verdict in Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows):
+            verdicts[verdict.allowed] += 1
+            decision = verdict.decided_by
+            deciders["rule" if isinstance(decision, RuleDecision) else decision.reason] += 1
+    assert min(verdicts[True], verdicts[False]) / verdicts.total() >= SHARE
+    assert deciders["rule"] / deciders.total() >= SHARE, "rules, not defaults, are what is tested"
+
+
+def test_flows_are_few_different_and_in_both_families(sample: list[Scenario]) -> None:
+    for scenario in sample:
+        assert 1 <= len(scenario.flows) <= MAX_FLOWS
+        assert len({json.dumps(flow, sort_keys=True) for flow in scenario.flows}) == len(scenario.flows)
+    families = Counter(flow["family"] for scenario in sample for flow in scenario.flows)
+    assert min(families["ipv4"], families["ipv6"]) / families.total() >= SHARE
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        '"Pass"', '"Log"', '"notNets"', '"notPorts"', '"notSelector"', '"serviceAccounts"', '"namespaceSelector"',
+        '"ipVersion"', '"icmp"', '"notICMP"', '"notProtocol"', '"ipBlock"', '"except"', '"endPort"', '"podSelector"',
+        '"labelsToApply"', '"Tier"', '"Profile"', '"NetworkSet"', '"GlobalNetworkSet"', '"source_port"', '"SCTP"',
+        '"serviceAccountSelector"', "not in", "0.0.0.0/0", '"unheard-of"',
+    ],
+)  # fmt: skip
+def test_every_feature_is_drawn_often(sample: list[Scenario], word: str) -> None:
+    holding = sum(word in json.dumps([scenario.resources, scenario.flows]) for scenario in sample)
+    assert holding >= 3
+
+
+def test_some_scenarios_follow_another_policy(sample: list[Scenario]) -> None:
+    assert 0.1 < sum(bool(scenario.before) for scenario in sample) / len(sample) < 0.6
+
+
+def test_what_is_written_reads_back_as_the_same(sample: list[Scenario], tmp_path: Path) -> None:
+    for number, scenario in enumerate(sample[:30]):
+        scenario.write(tmp_path / str(number))
+        assert Scenario.read(tmp_path / str(number)) == scenario
+        text = "".join(file.read_text() for file in (tmp_path / str(number)).rglob("*.yaml"))
+        assert "&id" not in text, "an alias is hard to read in a counterexample"
+
+
+def test_drawing_again_with_the_same_seed_gives_the_same(sample: list[Scenario]) -> None:
+    assert _drawn() == sample
+
+
+@pytest.mark.parametrize(
+    ("holds", "at_most"),
+    [
+        (lambda scenario: "notNets" in json.dumps(scenario.resources), 1),
+        (lambda scenario: '"Pass"' in json.dumps(scenario.resources), 2),
+    ],
+)
+def test_what_is_found_shrinks_to_a_resource_or_two_and_one_packet(
+    holds: Callable[[Scenario], bool], at_most: int
+) -> None:
+    smallest = find(scenarios(), holds, settings=settings(max_examples=1000, database=None, derandomize=True))
+    assert len(smallest.resources) <= at_most
+    assert len(smallest.flows) <= 2  # one packet, in both families
+    assert smallest.before == ()
+    assert len(Facts(smallest.topology).workloads) == 2
+
+
+def test_a_given_topology_is_kept_and_fits_its_own_document(tmp_path: Path) -> None:
+    file = tmp_path / "given.yaml"
+    file.write_text(
+        "nodes: {n1: {}, n2: {labels: {zone: a}}}\n"
+        "namespaces: {ns: {labels: {team: red}, serviceAccounts: {bot: {}}}}\n"
+        "workloads:\n"
+        "  ns/one: {node: n1, serviceAccount: bot, ports: [{port: 81}]}\n"
+        "  ns/two: {node: n2, profiles: [open], labels: {app: web}}\n"
+        "externals: {out: {addresses: [203.0.113.5]}}\n"
+    )
+    given_topology = load_topology(file)
+    document = topology_document(given_topology)
+
+    @settings(max_examples=20, derandomize=True, database=None, deadline=None)
+    @given(scenarios(given_topology))
+    def check(scenario: Scenario) -> None:
+        assert scenario.topology == document
+        with tempfile.TemporaryDirectory() as directory:
+            loaded = scenario.load(Path(directory))
+        assert loaded.topology.workloads == given_topology.workloads
+        assert loaded.topology.externals == given_topology.externals
+        assert loaded.topology.namespaces == given_topology.namespaces
+
+    check()
+
+
+def test_the_borders_of_a_range_are_its_edges_and_their_neighbours() -> None:
+    facts = Facts({"workloads": {"x/a": {"addresses": ["198.18.1.1"], "ports": [{"port": 80}]}}})
+    rule = {"action": "Allow", "protocol": "TCP", "destination": {"ports": ["8080:8090"]}}
+    packets = borders(facts, [{"spec": {"ingress": [rule]}}])
+    tcp = {packet["port"] for packet in packets if packet["protocol"] == "TCP"}
+    udp = {packet["port"] for packet in packets if packet["protocol"] == "UDP"}
+    assert tcp == {80, 8079, 8080, 8090, 8091}
+    assert udp == {8079, 8080, 8090, 8091}
+
+
+def test_the_borders_of_an_icmp_match_are_its_type_and_code_and_those_next_to_it() -> None:
+    facts = Facts({"workloads": {"x/a": {"addresses": ["198.18.1.1"]}}})
+    rule = {"action": "Allow", "protocol": "ICMP", "icmp": {"type": 8, "code": 0}}
+    packets = borders(facts, [{"spec": {"ingress": [rule]}}])
+    sent = {(packet["icmp"]["type"], packet["icmp"]["code"]) for packet in packets if packet["protocol"] == "ICMP"}
+    assert {(8, 0), (8, 1), (0, 0)} <= sent
+    assert any(packet["protocol"] == 1 and packet["family"] == "ipv6" for packet in packets)
+
+
+def test_the_networks_drawn_begin_and_end_at_addresses_in_use() -> None:
+    facts = Facts({"workloads": {"x/a": {"addresses": ["198.18.1.11"]}, "x/b": {"addresses": ["198.18.1.12"]}}})
+    assert set(facts.nets(4)) == {
+        "198.18.1.11/32",
+        "198.18.1.12/32",
+        "198.18.1.10/31",
+        "198.18.1.12/31",
+        "198.18.1.8/30",
+        "198.18.1.12/30",
+        "198.18.1.0/24",
+    }
+    assert facts.families == (4,)
