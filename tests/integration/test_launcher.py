@@ -149,9 +149,11 @@ def test_copied_checkout_heals_and_leaves_the_first_alone(
     checkout: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     run(checkout, environment, "ls")
+    (checkout / ".tox").mkdir()
     other = tmp_path / "other"
     shutil.copytree(checkout, other, symlinks=True)
     assert run(other, environment, "ls")[1] == f"{other} ls\n"
+    assert not (other / ".tox").exists()
     assert run(checkout, environment, "ls") == (0, f"{checkout} ls\n", "")
 
 
