@@ -48,8 +48,8 @@ ICMP_HIT = 0x100000
 MARK_MASK = 0x1F0000
 
 _UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
-# Printable ASCII less the quotes and the backslash.
-_UNSAFE_IN_COMMENTS = re.compile(r"[^ !#-&(-\[\]-~]")
+# All but printable ASCII, and of that the double quote and the backslash.
+_UNSAFE_IN_COMMENTS = re.compile(r"[^ !#-\[\]-~]")
 
 
 def digest(text: str, digits: int = _HASH_DIGITS) -> str:
@@ -79,8 +79,8 @@ def set_name(set_id: str, family: int, content: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """A text that fits a comment: what could end its quotes or its line, and all but ASCII, becomes ``_``."""
-    return _UNSAFE_IN_COMMENTS.sub("_", text)[:_COMMENT_LENGTH]
+    """A text that fits a comment: single quotes for double ones, ``_`` for all else that could end it or its line."""
+    return _UNSAFE_IN_COMMENTS.sub("_", text.replace('"', "'"))[:_COMMENT_LENGTH]
 
 
 def comment(text: str) -> str:

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The iptables dataplanes in a real kernel: what is applied, what is left alone, what a failure leaves behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import threading
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from dataplanes.api import (
+    Action,
+    Completed,
+    DataplaneError,
+    EndpointPolicy,
+    HostError,
+    IcmpMatch,
+    IpSet,
+    PolicyId,
+    PortMember,
+    PortRange,
+    Snapshot,
+    SnapshotPolicy,
+    SnapshotProfile,
+    SnapshotRule,
+    SnapshotSide,
+    TierPolicies,
+)
+from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+CLONE_NEWNET = 0x40000000
+WEB = PolicyId("NetworkPolicy", "x", "web")
+
+
+class Namespace:
+    """A node that is one unnamed network namespace, held by a descriptor."""
+
+    name = "node-1"
+
+    def __init__(self):
+        thread = threading.Thread(target=self._unshare)
+        thread.start()
+        thread.join()
+        self.calls = []
+        self.broken = None
+
+    def _unshare(self):
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        self.descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+    def run(self, argv, *, stdin="", timeout=30.0):
+        self.calls.append(tuple(argv))
+        if self.broken is not None and self.broken(argv, stdin):
+            return Completed(tuple(argv), 2, "", "line 3 failed")
+        entered = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.descriptor}", *argv]
+        done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+    def must(self, *argv):
+        done = self.run(argv)
+        assert done.returncode == 0, done
+        return done.stdout
+
+
+@pytest.fixture
+def node():
+    made = Namespace()
+    yield made
+    os.close(made.descriptor)
+
+
+@pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane], ids=lambda plugin: plugin.name)
+def plugin(request):
+    return request.param
+
+
+@pytest.fixture
+def dataplane(plugin, node):
+    made = plugin(node)
+    made.start()
+    node.calls.clear()
+    yield made
+    node.broken = None
+    made.stop()
+
+
+def side(nets=(), not_nets=(), **fields):
+    return SnapshotSide(nets=tuple(map(ip_network, nets)), not_nets=tuple(map(ip_network, not_nets)), **fields)
+
+
+def rule(action=Action.ALLOW, **fields):
+    return SnapshotRule(action, **fields)
+
+
+def snapshot(*rules, clients=("198.18.0.1/32", "fd00:18::1/128")):
+    """Endpoints x/1, without policy, and x/2, whose only ingress policy has these rules."""
+    everything = (rule(),)
+    tier = TierPolicies("default", (WEB,), (), pass_by_default=False)
+    first = EndpointPolicy("cali01", "x/1", (ip_address("198.18.0.1"),), (), ("kns.x",))
+    second = EndpointPolicy("cali02", "x/2", (ip_address("198.18.0.2"),), (tier,), ("kns.x",))
+    served = [("198.18.0.2", 6, 8080), ("198.18.0.2", 132, 81), ("fd00:18::2", 6, 8080), ("fd00:18::2", 132, 81)]
+    members = frozenset(PortMember(ip_address(address), protocol, port) for address, protocol, port in served)
+    return Snapshot(
+        "node-1",
+        {"cali01": first, "cali02": second},
+        {WEB: SnapshotPolicy(WEB, "default", rules, ())},
+        {"kns.x": SnapshotProfile("kns.x", everything, everything)},
+        {
+            "clients": IpSet("clients", "net", nets=frozenset(map(ip_network, clients))),
+            "http": IpSet("http", "port", ports=members),
+        },
+    )
+
+
+FROM_CLIENTS = rule(source=side(sets=("clients",)))
+EVERY_FIELD = (
+    FROM_CLIENTS,
+    rule(
+        protocol=6,
+        source=side(ports=(PortRange(1, 2),), port_sets=("http",)),
+        destination=side(ports=tuple(PortRange(n, n) for n in range(100, 116)), port_sets=("http",)),
+    ),
+    rule(Action.DENY, protocol=17, destination=side(not_ports=(PortRange(1, 9),), not_port_sets=("http",))),
+    rule(Action.DENY, protocol=132, source=side(not_ports=tuple(PortRange(n, n + 1) for n in range(1, 60, 3)))),
+    rule(Action.PASS, not_protocol=253, source=side(["10.0.0.0/8", "fd01::/16"], ["10.1.0.0/16", "fd01::/32"])),
+    rule(Action.LOG, not_icmp=IcmpMatch(8, 0), source=side(not_sets=("clients",))),
+    rule(protocol=1, icmp=IcmpMatch(8, None), not_icmp=IcmpMatch(8, 1)),
+    rule(protocol=58, icmp=IcmpMatch(128, 0), not_icmp=IcmpMatch(128, 1)),
+    rule(protocol=136),
+    rule(ip_version=6, protocol=253),
+)
+
+
+def tools(dataplane):
+    backend = "legacy" if dataplane.name.endswith("legacy") else "nft"
+    return [f"iptables-{backend}", f"ip6tables-{backend}"]
+
+
+def everything(node, dataplane):
+    """All that the kernel holds of filter tables and sets, without what changes from one look to the next.
+
+    The empty table that any iptables command of the nft backend leaves behind counts as nothing.
+    """
+    saved = "".join(node.must(f"{tool}-save") for tool in tools(dataplane)) + node.must("ipset", "save")
+    bare = re.sub(r"^#.*\n| \[\d+:\d+\]$", "", saved, flags=re.MULTILINE)
+    return bare.replace("*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n", "")
+
+
+def spawned(node):
+    return [argv[2] if argv[0] == "env" else argv[0] for argv in node.calls]
+
+
+def test_every_field_is_accepted_by_the_kernel(dataplane, node):
+    dataplane.apply(snapshot(*EVERY_FIELD))
+    assert everything(node, dataplane).count("NetworkPolicy/x/web ingress rule 9") == 1
+
+
+def test_same_snapshot_again_changes_nothing(dataplane, node):
+    dataplane.apply(snapshot(*EVERY_FIELD))
+    before = everything(node, dataplane)
+    dataplane.apply(snapshot(*EVERY_FIELD))
+    assert everything(node, dataplane) == before
+
+
+def test_apply_spawns_one_command_a_family_and_one_for_new_sets(dataplane, node):
+    dataplane.apply(snapshot(FROM_CLIENTS))
+    assert len(node.calls) == 3
+    node.calls.clear()
+    dataplane.apply(snapshot(FROM_CLIENTS, rule(Action.DENY)))
+    assert spawned(node) == [f"{tool}-restore" for tool in tools(dataplane)]
+
+
+def test_changed_set_is_another_set_and_the_old_one_goes(dataplane, node):
+    dataplane.apply(snapshot(FROM_CLIENTS))
+    before = set(node.must("ipset", "list", "-n").split())
+    dataplane.apply(snapshot(FROM_CLIENTS, clients=("198.18.0.7/32", "fd00:18::7/128")))
+    dataplane.apply(snapshot(FROM_CLIENTS, clients=("198.18.0.7/32", "fd00:18::7/128")))
+    after = set(node.must("ipset", "list", "-n").split())
+    assert len(after) == 2
+    assert not before & after
+    assert "198.18.0.7" in node.must("ipset", "save")
+
+
+def test_stop_leaves_the_node_as_it_was(dataplane, node):
+    before = everything(node, dataplane)
+    dataplane.apply(snapshot(*EVERY_FIELD))
+    dataplane.stop()
+    assert everything(node, dataplane) == before
+    dataplane.stop()
+    assert everything(node, dataplane) == before
+
+
+def test_foreign_rules_and_sets_survive(dataplane, node):
+    for tool in tools(dataplane):
+        node.must(tool, "-N", "theirs")
+        node.must(tool, "-A", "FORWARD", "-j", "theirs")
+        node.must(tool, "-A", "theirs", "-p", "tcp", "-j", "DROP")
+        node.must(tool, "-P", "FORWARD", "DROP")
+    node.must("ipset", "create", "theirs", "hash:net")
+    before = everything(node, dataplane)
+    dataplane.apply(snapshot(*EVERY_FIELD))
+    dataplane.apply(snapshot(FROM_CLIENTS))
+    assert "-A FORWARD -m comment --comment policylab -j plab-forward\n-A FORWARD -j theirs" in everything(
+        node, dataplane
+    )
+    dataplane.stop()
+    assert everything(node, dataplane) == before
+
+
+@pytest.mark.parametrize("step", ["ipset", "iptables", "ip6tables"])
+def test_failing_step_leaves_the_previous_snapshot_in_force(dataplane, node, step):
+    dataplane.apply(snapshot(FROM_CLIENTS))
+    before = everything(node, dataplane)
+    node.broken = lambda argv, stdin: any(a.startswith(step) for a in argv) and "198.18.0.9" in stdin + step_mark(step)
+    with pytest.raises(DataplaneError, match="line 3 failed"):
+        dataplane.apply(snapshot(*EVERY_FIELD, clients=("198.18.0.9/32",)))
+    node.broken = None
+    assert everything(node, dataplane) == before
+    dataplane.apply(snapshot(*EVERY_FIELD))
+
+
+def step_mark(step):
+    """The text of an iptables transaction does not name the address; every one of them is to fail."""
+    return "" if step == "ipset" else "198.18.0.9"
+
+
+@pytest.mark.parametrize("step", ["ipset", "iptables", "ip6tables"])
+def test_failing_first_apply_leaves_nothing(dataplane, node, step):
+    before = everything(node, dataplane)
+    node.broken = lambda argv, stdin: any(a.startswith(step) for a in argv) and "plab" in stdin and "-X" not in stdin
+    with pytest.raises(DataplaneError):
+        dataplane.apply(snapshot(*EVERY_FIELD))
+    node.broken = None
+    dataplane.stop()
+    assert everything(node, dataplane) == before
+
+
+def test_half_made_sets_are_taken_away_again(dataplane, node):
+    dataplane.apply(snapshot(FROM_CLIENTS))
+    before = everything(node, dataplane)
+    too_long = IpSet("bad", "net", nets=frozenset({ip_network("0.0.0.0/0")}))
+    good = snapshot(*EVERY_FIELD, rule(source=side(sets=("bad",))))
+    bad = Snapshot(good.node, good.endpoints, good.policies, good.profiles, {**good.ip_sets, "bad": too_long})
+    with pytest.raises(DataplaneError, match="ipset restore"):
+        dataplane.apply(bad)
+    assert everything(node, dataplane) == before
+
+
+def test_rule_that_iptables_cannot_express_is_refused_before_anything_is_applied(dataplane, node):
+    with pytest.raises(DataplaneError, match="port numbers"):
+        dataplane.apply(snapshot(rule(destination=side(ports=(PortRange(80, 80),)))))
+    assert node.calls == []
+
+
+def test_start_takes_away_what_a_killed_run_left(plugin, node):
+    killed = plugin(node)
+    killed.start()
+    before = everything(node, killed)
+    killed.apply(snapshot(*EVERY_FIELD))
+    heir = plugin(node)
+    heir.start()
+    assert everything(node, heir) == before
+
+
+def test_stop_after_somebody_removed_the_jump_still_clears(dataplane, node):
+    dataplane.apply(snapshot(*EVERY_FIELD))
+    for tool in tools(dataplane):
+        node.must(tool, "-F", "FORWARD")
+    dataplane.stop()
+    assert "plab" not in everything(node, dataplane)
+
+
+def test_missing_tool_names_the_package(plugin, node, monkeypatch):
+    def run(argv, **_):
+        raise HostError("no such command", value=argv[0])
+
+    monkeypatch.setattr(node, "run", run)
+    with pytest.raises(HostError, match="apt-get install iptables"):
+        plugin(node).start()
+
+
+def test_evidence_holds_both_families_and_the_sets(dataplane):
+    dataplane.apply(snapshot(*EVERY_FIELD))
+    evidence = dataplane.evidence()
+    assert evidence.counters["ipv4 policy NetworkPolicy/x/web ingress"] == 0
+    assert evidence.counters["ipv6 tier default ingress"] == 0
+    assert evidence.ruleset.count("*filter") == 2
+    assert "create plab4-clients-" in evidence.ruleset
