@@ -36,7 +36,7 @@ def flows(draw: st.DrawFn, facts: Facts, documents: Iterable[Entry]) -> tuple[En
     """Between one and MAX_FLOWS different flows; a packet of no family in particular is sent in each."""
     packets = borders(facts, documents)
     pairs = facts.pairs
-    # An index for each, decoded here: drawing a pair and a packet by themselves takes three times as long.
+    # One index for each, decoded here: cheaper to draw than a pair and a packet by themselves.
     index = st.integers(0, len(pairs) * len(packets) - 1)
     drawn = {number: None for least in _LEAST for number in draw(st.lists(index, min_size=least, max_size=_MOST))}
     entries = [
