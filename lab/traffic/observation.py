@@ -17,7 +17,7 @@ class Reason(Enum):
     """Why nothing can be said of a flow; the value is how a report spells it."""
 
     NOT_SENT = "the kernel refused to send it"
-    RECEIVER_LOST = "the socket at the receiving end lost packets"
+    RECEIVER_LOST = "the socket at the receiving end lost packets or its interface was down"
     NOT_SETTLED = "the end-of-batch markers did not come back: packets may still be on their way"
     TWICE = "it arrived more than once"
     WRONG_END = "it arrived at an end that it was not sent to"

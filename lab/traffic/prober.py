@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -98,7 +98,7 @@ class Prober:
             return observations
         reason, detail = losses
         unknown = Observation("inconclusive", reason=reason, detail=detail)
-        return [unknown if seen.verdict == "deny" else seen for seen in observations]
+        return [unknown if seen.verdict == "deny" and seen.answer is None else seen for seen in observations]
 
     def _fire_epochs(self, volley: Volley, recorder: Recorder | None) -> list[Observation]:
         observations = [DENIED] * len(volley.flows)
@@ -142,11 +142,12 @@ class Prober:
         return box
 
     def _discard(self) -> None:
-        """Forget what came in before: late answers to earlier volleys, and what others sent."""
+        """Forget what came in before, also that an interface was down for a while."""
         for tap in self._ends.taps:
             box = self._in_box(tap.skip)
-            while box.fetch(tap.socket.fileno()):
-                pass
+            with suppress(OSError):
+                while box.fetch(tap.socket.fileno()):
+                    pass
 
     def _take_ids(self, count: int) -> int:
         """Reserve ids that no other batch of this prober has, until four billion are used up."""

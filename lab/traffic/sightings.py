@@ -31,16 +31,20 @@ class Sightings:
         self._seen: list[Tap | None] = [None] * len(batch.flows)
         self._troubles: dict[int, tuple[Reason, str]] = {}
         self._answers: dict[int, Answer] = {}
+        self._blind: dict[Tap, str] = {}
 
     def refuse(self, place: int, errno: int) -> None:
         """The kernel did not take the frame at this place of the batch."""
         self._troubles[place] = (Reason.NOT_SENT, strerror(errno))
 
     def collect(self, tap: Tap, box: InBox) -> None:
-        """Take in everything that waits at a tap."""
+        """Take in everything that waits at a tap; one whose interface went down has seen nothing for certain."""
         descriptor = tap.socket.fileno()
-        while got := box.fetch(descriptor):
-            self._sort(tap, box, got)
+        try:
+            while got := box.fetch(descriptor):
+                self._sort(tap, box, got)
+        except OSError as error:
+            self._blind[tap] = f"{tap.name}: {strerror(error.errno or 0)}"
 
     def _sort(self, tap: Tap, box: InBox, got: int) -> None:
         """The hot path: what arrives once, whole and where it should is all that most batches see."""
@@ -122,26 +126,29 @@ class Sightings:
 
     def conclude(self, lost: dict[Tap, int], *, settled: bool) -> Iterator[Observation]:
         """An observation for each frame of the batch; ``lost`` counts what taps have dropped meanwhile."""
-        simple = settled and not (lost or self._troubles or self._answers)
+        self._blind.update((tap, f"{count} at {tap.name}") for tap, count in lost.items())
+        simple = settled and not (self._blind or self._troubles or self._answers)
         for place, tap in enumerate(self._seen):
             if simple:
                 yield DENIED if tap is None else tap.allowed
             else:
-                yield self._conclude(place, tap, lost, settled=settled)
+                yield self._conclude(place, tap, settled=settled)
 
-    def _conclude(self, place: int, tap: Tap | None, lost: dict[Tap, int], *, settled: bool) -> Observation:
+    def _conclude(self, place: int, tap: Tap | None, *, settled: bool) -> Observation:
         answer = self._answers.get(place)
-        trouble = self._troubles.get(place)
-        target = self._batch.taps[place]
-        if trouble is None and tap is None and target in lost:
-            trouble = (Reason.RECEIVER_LOST, f"{lost[target]} at {target.name}")
-        if trouble is None and tap is None and not settled:
-            trouble = (Reason.NOT_SETTLED, "")
+        trouble = self._troubles.get(place) or (None if tap is not None else self._doubt(place, settled=settled))
         if trouble is None:
             return replace(DENIED if tap is None else tap.allowed, answer=answer)
         reason, detail = trouble
         sent, arrived = reason is not Reason.NOT_SENT, None if tap is None else tap.name
         return Observation("inconclusive", sent, arrived, reason, detail, answer)
+
+    def _doubt(self, place: int, *, settled: bool) -> tuple[Reason, str] | None:
+        """Why a frame that did not arrive may have got through all the same."""
+        target = self._batch.taps[place]
+        if target in self._blind:
+            return Reason.RECEIVER_LOST, self._blind[target]
+        return None if settled else (Reason.NOT_SETTLED, "")
 
 
 def _addresses(frame: bytes, start: int, ethertype: bytes) -> tuple[bytes, bytes]:
