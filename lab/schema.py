@@ -25,6 +25,7 @@ __all__ = ["MAX_ERRORS", "StrictModel", "listing", "raise_all", "refusal", "sugg
 
 MAX_ERRORS = 20
 """How many errors of one file are told; a wrong indent would otherwise print thousands."""
+_FAULTS_READ = 20 * MAX_ERRORS  # of one value there may be several, of a union; a million would take a minute
 _LISTED_NAMES = 25
 _SHOWN_TEXT = 80
 
@@ -104,8 +105,7 @@ def raise_all(errors: Sequence[LabError]) -> None:
         return
     if len(errors) == 1:
         raise errors[0]
-    more = len(errors) - MAX_ERRORS
-    rest = [type(errors[0])(f"and {more} more errors", next_step="mend these first")] if more > 0 else []
+    rest = [type(errors[0])("there are more errors", next_step="mend these first")] if len(errors) > MAX_ERRORS else []
     raise LabErrors([*errors[:MAX_ERRORS], *rest])
 
 
@@ -121,7 +121,7 @@ def validate(model: type[Model], document: Document, error: type[LabError], at: 
     try:
         return model.model_validate(data)
     except ValidationError as problem:
-        faults = problem.errors(include_url=False)
+        faults = problem.errors(include_url=False)[:_FAULTS_READ]
     teller = _Teller(document, error, tuple(at))
     raise_all([told for path, faults in _grouped(faults, data) for told in teller.tell(path, faults)])
     raise error("is not as it should be", place=document.place(at))  # pydantic never refuses without a fault

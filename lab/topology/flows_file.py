@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, RootModel
+from pydantic import AfterValidator, Field, PlainValidator
 
 from lab.document import Document, Step, document_of, read_documents
-from lab.errors import TopologyError
+from lab.errors import LabError, LabErrors, TopologyError
 from lab.protocols import (
     ICMP,
     ICMPV6,
@@ -23,7 +23,7 @@ from lab.protocols import (
     protocol_label,
     protocol_number,
 )
-from lab.schema import StrictModel, listing, raise_all, refusal, suggestion, validate
+from lab.schema import MAX_ERRORS, StrictModel, listing, raise_all, refusal, suggestion, validate
 from lab.topology.flows import FAMILIES, Family, Flow, HttpRequest, IcmpHeader
 from lab.topology.model import Endpoint, Topology, Workload, address_of
 
@@ -48,14 +48,20 @@ def load_flows(path: Path | str, topology: Topology) -> tuple[Flow, ...]:
         found = f"{len(documents)} documents" if documents else "nothing"
         raise TopologyError(f"the file holds {found}", place=str(path), allowed="one list of flows")
     document = documents[0]
-    entries = validate(_FlowsModel, document, TopologyError).root
+    if not isinstance(document.value, list):
+        raise TopologyError("the document is no list", place=document.place(), allowed="a list of flows")
     flows: list[Flow] = []
-    errors: list[TopologyError] = []
-    for index, entry in enumerate(entries):
+    errors: list[LabError] = []
+    for index in range(len(document.value)):
         try:
+            entry = validate(_FlowModel, document, TopologyError, at=(index,))
             flows.append(_Reader(document, (index,), topology).flow(entry))
+        except LabErrors as several:
+            errors += several.errors
         except TopologyError as error:
             errors.append(error)
+        if len(errors) > MAX_ERRORS:
+            break
     raise_all(errors)
     return tuple(flows)
 
@@ -143,10 +149,6 @@ class _FlowModel(StrictModel):
     family: Literal["ipv4", "ipv6"] | None = None
     icmp: _IcmpModel | None = None
     http: _HttpModel | None = None
-
-
-class _FlowsModel(RootModel[list[_FlowModel]]):
-    """A whole file."""
 
 
 @dataclass(frozen=True, slots=True)

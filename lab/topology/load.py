@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 from lab.document import Document, Step, read_documents
 from lab.errors import LabError, TopologyError
 from lab.protocols import protocol_number
-from lab.schema import listing, raise_all, suggestion, validate
+from lab.schema import MAX_ERRORS, listing, raise_all, suggestion, validate
 from lab.topology.addresses import AddressBook, check_pools
 from lab.topology.model import Address, External, Link, Namespace, Node, Pools, Port, Topology, Workload
 from lab.topology.schema import (
@@ -135,12 +135,11 @@ class _Loader:
             self._check_known((*path, "serviceAccount"), what, body.service_account, accounts)
 
     def _check_known(
-        self, path: Sequence[Step], what: str, name: str, known: Iterable[str], *, key: bool = False
+        self, path: Sequence[Step], what: str, name: str, known: Collection[str], *, key: bool = False
     ) -> None:
-        names = list(known)
-        if name not in names:
-            hint = suggestion(name, names)
-            self._refuse(path, f"unknown {what} {name!r}", allowed=listing(names), next_step=hint, key=key)
+        if name not in known:
+            hint = suggestion(name, known)
+            self._refuse(path, f"unknown {what} {name!r}", allowed=listing(known), next_step=hint, key=key)
 
     def _check_ports(self, path: Sequence[Step], ports: Sequence[PortModel]) -> None:
         seen: set[tuple[str | None, int | None, int]] = set()
@@ -272,6 +271,8 @@ class _Loader:
     ) -> None:
         place = self.document.place(path, key=key)
         self.errors.append(TopologyError(what, place=place, allowed=allowed, next_step=next_step))
+        if len(self.errors) > MAX_ERRORS:
+            raise_all(self.errors)  # looking for near names takes long where thousands are wrong
 
 
 def _ports(ports: Iterable[PortModel]) -> tuple[Port, ...]:

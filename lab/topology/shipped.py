@@ -18,10 +18,9 @@ def shipped_topology(name: str) -> Path | None:
 
 def shipped_names() -> list[str]:
     """List the names of all shipped topologies, sorted."""
-    return sorted(path.stem for path in _files())
+    return [path.stem for path in _files()]
 
 
 def _files() -> list[Path]:
-    return [path for folder in _FOLDERS[:1] if folder.is_dir() for path in folder.glob("*.yaml")] or [
-        *_FOLDERS[1].glob("*.yaml")
-    ]
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
+    return sorted(folder.glob("*.yaml")) if folder else []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lab.errors import LabError, LabErrors, TopologyError
 from lab.protocols import ICMP, ICMPV6, TCP, UDP, UDPLITE
+from lab.schema import MAX_ERRORS
 from lab.topology import Flow, HttpRequest, IcmpHeader, Topology, default_flows
 from lab.topology.flows_file import flow_to_dict, load_flows, read_flow
 from lab.topology.load import load_topology
@@ -114,7 +115,7 @@ def test_entries_keep_their_order_and_their_number(tmp_path: Path, topology: Top
     [
         ("", "flows.yaml: the file holds nothing"),
         ("[]\n---\n[]", "flows.yaml: the file holds 2 documents"),
-        ("from: a", "flows.yaml:1:1: the document must be a list, not a mapping"),
+        ("from: a", "flows.yaml:1:1: the document is no list; allowed: a list of flows"),
         ("- a", "flows.yaml:1:3: entry [0] must be a mapping, not the text 'a'"),
         (
             "- {from: a, too: b, protocol: TCP}",
@@ -182,6 +183,12 @@ def test_every_wrong_entry_is_told(tmp_path: Path, topology: Topology) -> None:
         for ends in ("from: q, to: client", "from: client, to: x/four", "from: client, to: q")
     )
     assert [told[:15] for told in complaints(tmp_path, topology, text)] == ["flows.yaml:1:10", "flows.yaml:3:22"]
+
+
+def test_thousands_of_wrong_entries_are_cut_short(tmp_path: Path, topology: Topology) -> None:
+    told = complaints(tmp_path, topology, "- {from: x/bth, to: client, protocol: 47}\n" * 5000)
+    assert len(told) == MAX_ERRORS + 1
+    assert told[-1].startswith("there are more errors")
 
 
 PORTS = st.integers(1, 65535)

@@ -291,6 +291,21 @@ def test_shipped_topologies_are_found_by_name_and_load() -> None:
     assert shipped_topology("policies/../three-by-three") is None
 
 
+def test_installed_package_brings_its_own_topologies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("nodes: {a: }")
+    monkeypatch.setattr("lab.topology.shipped._FOLDERS", (tmp_path / "none", tmp_path))
+    assert shipped_names() == ["mine"]
+    assert list(load_topology("mine").nodes) == ["a"]
+
+
+def test_file_in_the_working_directory_comes_before_a_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one-node").write_text("nodes: {own: }")
+    monkeypatch.chdir(tmp_path)
+    assert list(load_topology("one-node").nodes) == ["own"]
+
+
 def test_three_by_three_has_pairs_on_one_node_and_across() -> None:
     topology = load_topology("three-by-three")
     assert list(topology.namespaces) == ["x", "y", "z"]
