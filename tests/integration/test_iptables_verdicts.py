@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawn snapshots, real packets: the kernel decides as a plain reading of the snapshot does.
+
+Two workloads of one node, all in one namespace: frames go in at the one veth's far end and come out, or do
+not, at the other's. A packet that is allowed has come out when the send returns, so nothing is waited for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from itertools import product
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dataplanes.api import (
+    Action,
+    Completed,
+    EndpointPolicy,
+    IcmpMatch,
+    IpSet,
+    PolicyId,
+    PortMember,
+    PortRange,
+    Snapshot,
+    SnapshotPolicy,
+    SnapshotProfile,
+    SnapshotRule,
+    SnapshotSide,
+    TierPolicies,
+)
+from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+CLONE_NEWNET = 0x40000000
+ETH_P_ALL = 3
+MAC_IN, MAC_OUT = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
+# No interface has this address, so what comes out at the far end is seen there and goes no further.
+MAC_NOBODY = b"\x02\0\0\0\0\xee"
+SOURCES = {4: ("198.18.0.1", "198.18.7.1"), 6: ("fd00:18::1", "fd00:18:7::1")}
+TARGET = {4: "198.18.0.2", 6: "fd00:18::2"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Packet:
+    """What the rules can see of a packet."""
+
+    family: int
+    source: str
+    protocol: int
+    ports: tuple[int, int] | None = None
+    icmp: tuple[int, int] | None = None
+
+    @property
+    def target(self):
+        return TARGET[self.family]
+
+
+def every_packet():
+    ports = [*product((6, 17, 132), ((1000, 80), (1000, 81), (1000, 8080), (80, 90), (81, 100)))]
+    icmps = [*product((1, 58), ((8, 0), (8, 1), (0, 0), (128, 0), (129, 0), (3, 1)))]
+    for family, sources in SOURCES.items():
+        for source in sources:
+            yield from (Packet(family, source, protocol, pair) for protocol, pair in ports)
+            yield from (Packet(family, source, protocol, icmp=pair) for protocol, pair in icmps)
+            yield from (Packet(family, source, protocol) for protocol in (4, 136, 253))
+        yield Packet(family, sources[0], 17, (1000, 4789))
+
+
+PACKETS = tuple(every_packet())
+
+
+def frame(number, packet):
+    """A frame whose IP identification or flow label is its number; checksums of the payload are left out."""
+    from scapy.layers.inet import ICMP, IP, TCP, UDP
+    from scapy.layers.inet6 import IPv6
+    from scapy.layers.l2 import Ether
+    from scapy.layers.sctp import SCTP, SCTPChunkInit
+    from scapy.packet import Raw
+
+    addresses = {"src": packet.source, "dst": packet.target}
+    if packet.family == 4:
+        header = IP(**addresses, id=number, proto=packet.protocol)
+    else:
+        header = IPv6(**addresses, fl=number, nh=packet.protocol)
+    if packet.ports is not None:
+        fields = {"sport": packet.ports[0], "dport": packet.ports[1]}
+        body = {6: TCP(**fields, flags="S"), 17: UDP(**fields), 132: SCTP(**fields) / SCTPChunkInit(init_tag=1)}
+        payload = body[packet.protocol]
+    elif packet.icmp is not None and (packet.family, packet.protocol) == (4, 1):
+        payload = ICMP(type=packet.icmp[0], code=packet.icmp[1], id=7) / Raw(bytes(32))
+    elif packet.icmp is not None:
+        payload = Raw(bytes(packet.icmp) + bytes(6 + 32))
+    else:
+        payload = Raw(bytes(32))
+    return bytes(Ether(src=MAC_NOBODY, dst=MAC_IN) / header / payload)
+
+
+def within(address, nets):
+    return any(ip_address(address) in net for net in nets)
+
+
+def serves(packet, address, port, members):
+    wanted = (ip_address(address), packet.protocol, port)
+    return packet.ports is not None and any((m.address, m.protocol, m.port) == wanted for m in members)
+
+
+def side_matches(side, packet, address, port, sets):
+    def ranges(found):
+        return packet.ports is not None and any(r.first <= port <= r.last for r in found)
+
+    family = tuple(net for net in side.nets if net.version == packet.family)
+    asked = [
+        not side.nets or within(address, family),
+        not within(address, (net for net in side.not_nets if net.version == packet.family)),
+        all(within(address, sets[set_id].nets) for set_id in side.sets),
+        not any(within(address, sets[set_id].nets) for set_id in side.not_sets),
+        not (side.ports or side.port_sets)
+        or ranges(side.ports)
+        or any(serves(packet, address, port, sets[set_id].ports) for set_id in side.port_sets),
+        not ranges(side.not_ports),
+        not any(serves(packet, address, port, sets[set_id].ports) for set_id in side.not_port_sets),
+    ]
+    return all(asked)
+
+
+def icmp_matches(match, packet):
+    return packet.icmp is not None and packet.icmp[0] == match.type and match.code in (None, packet.icmp[1])
+
+
+def rule_matches(rule, packet, sets):
+    source_port, port = packet.ports or (0, 0)
+    asked = [
+        rule.ip_version in (None, packet.family),
+        rule.protocol in (None, packet.protocol),
+        rule.not_protocol != packet.protocol,
+        rule.icmp is None or icmp_matches(rule.icmp, packet),
+        rule.not_icmp is None or not icmp_matches(rule.not_icmp, packet),
+        side_matches(rule.source, packet, packet.source, source_port, sets),
+        side_matches(rule.destination, packet, packet.target, port, sets),
+    ]
+    return all(asked)
+
+
+def decided(rules, packet, sets):
+    """The action of the first rule that decides, None when none does."""
+    matching = (rule.action for rule in rules if rule.action is not Action.LOG and rule_matches(rule, packet, sets))
+    return next(matching, None)
+
+
+def accepts(endpoint, direction, packet, snapshot):
+    for tier in endpoint.tiers:
+        policies = [snapshot.policies[policy_id] for policy_id in getattr(tier, direction)]
+        if not policies:
+            continue
+        actions = (decided(getattr(policy, direction), packet, snapshot.ip_sets) for policy in policies)
+        action = next((action for action in actions if action is not None), None)
+        if action is Action.ALLOW:
+            return True
+        if action is Action.DENY or (action is None and not tier.pass_by_default):
+            return False
+    for name in endpoint.profiles:
+        if name not in snapshot.profiles:
+            return False
+        action = decided(getattr(snapshot.profiles[name], direction), packet, snapshot.ip_sets)
+        if action in (Action.ALLOW, Action.DENY):
+            return action is Action.ALLOW
+    return False
+
+
+def tunnelled(packet):
+    return packet.protocol == 4 or (packet.protocol == 17 and packet.ports[1] == 4789)
+
+
+def expected(snapshot, packet):
+    if tunnelled(packet) or not accepts(snapshot.endpoints["cali01"], "egress", packet, snapshot):
+        return False
+    return accepts(snapshot.endpoints["cali02"], "ingress", packet, snapshot)
+
+
+NETS = tuple(
+    map(ip_network, ("198.18.0.0/24", "198.18.0.1/32", "198.0.0.0/8", "0.0.0.0/0", "fd00:18::/64", "fd00::/8", "::/0"))
+)
+RANGES = st.sampled_from([PortRange(n, n) for n in (1, 80, 81, 1000)] + [PortRange(80, 81), PortRange(90, 100)])
+MANY_RANGES = st.just(tuple(PortRange(n, n + 1) for n in range(50, 90, 3)))
+PORTS = st.one_of(st.lists(RANGES, max_size=2).map(tuple), MANY_RANGES)
+PORT_SETS = st.sampled_from([(), (), ("http",), ("http", "more")])
+NET_LISTS = st.one_of(st.just(()), st.lists(st.sampled_from(NETS), max_size=3, unique=True).map(tuple))
+NET_SETS = st.sampled_from([(), (), ("one",), ("all",), ("one", "all")])
+ICMPS = st.one_of(st.none(), st.builds(IcmpMatch, st.sampled_from((0, 8, 128)), st.sampled_from((None, 0, 1))))
+
+
+@st.composite
+def sides(draw, *, numeric):
+    return SnapshotSide(
+        nets=draw(NET_LISTS),
+        not_nets=draw(st.one_of(st.just(()), NET_LISTS)),
+        sets=draw(NET_SETS),
+        not_sets=draw(NET_SETS),
+        ports=draw(PORTS) if numeric else (),
+        port_sets=draw(PORT_SETS),
+        not_ports=draw(st.one_of(st.just(()), PORTS)) if numeric else (),
+        not_port_sets=draw(PORT_SETS),
+    )
+
+
+@st.composite
+def rules(draw):
+    protocol = draw(st.sampled_from([None, 6, 17, 132, 1, 58, 136, 253]))
+    plain = st.just(SnapshotSide())
+    numeric = protocol in (6, 17, 132)
+    return SnapshotRule(
+        draw(st.sampled_from(Action)),
+        draw(st.sampled_from([None, None, 4, 6])),
+        protocol,
+        draw(st.sampled_from([None, None, 6, 1, 58, 253])),
+        draw(ICMPS) if protocol in (1, 58) else None,
+        draw(ICMPS),
+        draw(st.one_of(plain, sides(numeric=numeric))),
+        draw(st.one_of(plain, sides(numeric=numeric))),
+    )
+
+
+RULES = st.lists(rules(), max_size=4).map(tuple)
+NAMES = tuple(PolicyId("GlobalNetworkPolicy", "", name) for name in ("p1", "p2", "p3"))
+CHOSEN = st.lists(st.sampled_from(NAMES), max_size=2, unique=True).map(tuple)
+TIERS = st.lists(st.builds(TierPolicies, st.sampled_from(("t1", "t2")), CHOSEN, CHOSEN, st.booleans()), max_size=2)
+PROFILES = st.lists(st.sampled_from(("open", "drawn", "missing")), max_size=2, unique=True).map(tuple)
+SETS = {
+    "one": IpSet("one", "net", nets=frozenset(map(ip_network, ("198.18.0.1/32", "fd00:18:7::/48")))),
+    "all": IpSet("all", "net", nets=frozenset(map(ip_network, ("0.0.0.0/1", "128.0.0.0/1", "fd00::/9")))),
+    "http": IpSet(
+        "http",
+        "port",
+        ports=frozenset(
+            PortMember(ip_address(address), protocol, port)
+            for address in (*TARGET.values(), SOURCES[4][0])
+            for protocol, port in ((6, 8080), (132, 81))
+        ),
+    ),
+    "more": IpSet("more", "port", ports=frozenset({PortMember(ip_address("198.18.0.2"), 17, 80)})),
+}
+
+
+@st.composite
+def snapshots(draw):
+    endpoints = {
+        interface: EndpointPolicy(interface, interface, (), tuple(draw(TIERS)), draw(PROFILES))
+        for interface in ("cali01", "cali02")
+    }
+    open_rules = (SnapshotRule(Action.ALLOW),)
+    profiles = {
+        "open": SnapshotProfile("open", open_rules, open_rules),
+        "drawn": SnapshotProfile("drawn", draw(RULES), draw(RULES)),
+    }
+    policies = {name: SnapshotPolicy(name, "t", draw(RULES), draw(RULES)) for name in NAMES}
+    return Snapshot("node-1", endpoints, policies, profiles, SETS)
+
+
+class Bench:
+    """A namespace with two workload interfaces, and sockets at the far ends of both."""
+
+    name = "node-1"
+
+    def __init__(self):
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.descriptor = self._in_thread(self._unshare)
+        for command in self._commands():
+            done = self.run(command.split())
+            assert done.returncode == 0, done
+        self.sender = self._enter(lambda: self._tap("far1"))
+        self.receiver = self._enter(lambda: self._tap("far2"))
+        self.frames = [frame(number, packet) for number, packet in enumerate(PACKETS)]
+
+    @staticmethod
+    def _in_thread(task: Callable[[], T]) -> T:
+        found: list[T] = []
+        thread = threading.Thread(target=lambda: found.append(task()))
+        thread.start()
+        thread.join()
+        return found[0]
+
+    def _unshare(self):
+        assert self._libc.unshare(CLONE_NEWNET) == 0
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+    def _enter(self, task):
+        def entered():
+            assert self._libc.setns(self.descriptor, CLONE_NEWNET) == 0
+            return task()
+
+        return self._in_thread(entered)
+
+    def _commands(self):
+        yield "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0"
+        yield "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0"
+        for number, mac in ((1, MAC_IN), (2, MAC_OUT)):
+            yield f"ip link add cali0{number} address {mac.hex(':')} type veth peer name far{number}"
+            yield f"ip link set cali0{number} up"
+            yield f"sysctl -qw net.ipv6.conf.far{number}.disable_ipv6=1"
+            yield f"ip link set far{number} up"
+        yield "ip addr add 198.18.255.1/32 dev cali01"
+        for address in TARGET.values():
+            yield f"ip route add {address} dev cali02"
+            yield f"ip neigh add {address} lladdr {MAC_NOBODY.hex(':')} dev cali02 nud permanent"
+
+    def run(self, argv, *, stdin="", timeout=30.0):
+        entered = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.descriptor}", *argv]
+        done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+    @staticmethod
+    def _tap(interface):
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        tap.bind((interface, ETH_P_ALL))
+        tap.setblocking(False)
+        return tap
+
+    def arrived(self):
+        """The numbers of the packets that come out when all are sent."""
+        found = set()
+        for sent in self.frames:
+            self.sender.send(sent)
+            found |= set(self._drained())
+        return found
+
+    def _drained(self):
+        while True:
+            try:
+                got = self.receiver.recv(2048)
+            except BlockingIOError:
+                return
+            if got[:6] == MAC_NOBODY:
+                yield int.from_bytes(got[18:20] if got[12:14] == b"\x08\0" else got[15:18], "big") & 0xFFFFF
+
+    def close(self):
+        for tap in (self.sender, self.receiver):
+            tap.close()
+        os.close(self.descriptor)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    made = Bench()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane], ids=lambda plugin: plugin.name)
+def dataplane(request, bench):
+    made = request.param(bench)
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_without_a_snapshot_everything_passes(dataplane, bench):
+    assert bench.arrived() == set(range(len(PACKETS)))
+    assert dataplane.evidence().counters == {}
+
+
+def test_workload_that_no_snapshot_knows_is_cut_off(dataplane, bench):
+    dataplane.apply(Snapshot("node-1", {}, {}, {}, {}))
+    assert bench.arrived() == set()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(snapshot=snapshots())
+def test_kernel_decides_as_the_snapshot_reads(dataplane, bench, snapshot):
+    dataplane.apply(snapshot)
+    arrived = bench.arrived()
+    wrong = [
+        (PACKETS[number], "arrived" if number in arrived else "did not arrive")
+        for number in range(len(PACKETS))
+        if (number in arrived) != expected(snapshot, PACKETS[number])
+    ]
+    assert not wrong
