@@ -43,7 +43,7 @@ def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: Ma
     bundle.scenario.write(directory)
     rows = [row.to_dict() for row in outcome.results.rows]
     _write_json(directory / EXPECTED, [{**row, "observed": None} for row in rows])
-    ends = [{"sent_from": seen.sent_from, "arrived_at": seen.arrived_at, "reason": seen.reason} for seen in outcome.observations]
+    ends = [{"sent": seen.sent, "arrived": seen.arrived, "told": str(seen)} for seen in outcome.observations]
     error = None if outcome.error is None else str(outcome.error)
     _write_json(directory / OBSERVED, {"rows": rows, "ends": ends, "error": error})
     (directory / RULESETS).mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from lab.conformance.pool import Outcome, Pool
 from lab.conformance.scenario import Scenario
 from lab.conformance.shrink import shrink
 from lab.errors import LabError
-from lab.traffic.recorder import Recorder
+from lab.traffic.capture import Recorder
 
 __all__ = ["REPEATS", "Counterexample", "investigate"]
 

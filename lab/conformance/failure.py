@@ -50,7 +50,7 @@ def _lines(example: Counterexample) -> Iterator[str]:
     for row, number in _shown(outcome):
         yield from _section("flow", [_wire(row, topology)])
         yield f"expected {row.expected}, because of {decision_text(row)}"
-        yield f"observed {row.observed}: {_seen(outcome, number)}"
+        yield f"observed {outcome.observations[number]}"
     yield from _section("grid", grid(outcome))
     yield from _section("files", _files(example))
     yield f"failed {example.failed} of {REPEATS} times when repeated"
@@ -96,14 +96,6 @@ def _wire(row: Row, topology: Topology) -> str:
         shown = f"[{address}]" if flow.family == 6 else str(address)
         ends.append(f"{name} {shown}" if flow.port is None else f"{name} {shown}:{port}")
     return f"{ends[0]} -> {ends[1]} {flow_text(flow)}"
-
-
-def _seen(outcome: Outcome, number: int) -> str:
-    """What each end saw of a flow."""
-    seen = outcome.observations[number]
-    sender = "sent" if seen.sent else "not sent"
-    receiver = "arrived nowhere" if seen.arrived_at is None else f"arrived at {seen.arrived_at}"
-    return f"{sender}, {receiver}" + (f" ({seen.reason})" if seen.reason else "")
 
 
 def _files(example: Counterexample) -> list[str]:

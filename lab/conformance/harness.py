@@ -18,7 +18,7 @@ from lab.topology import Flow, Topology
 from lab.traffic.prober import Observation, Prober
 
 if TYPE_CHECKING:
-    from lab.traffic.recorder import Recorder
+    from lab.traffic.capture import Recorder
 
 __all__ = ["Harness"]
 

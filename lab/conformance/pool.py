@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.traffic.prober import Observation
-    from lab.traffic.recorder import Recorder
+    from lab.traffic.capture import Recorder
 
 __all__ = ["Outcome", "Pool"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
-from lab.protocols import protocol_label
 from lab.topology import Flow
+from lab.topology.flows_file import flow_to_dict
 
-__all__ = ["Observed", "Results", "Row", "decision_to_dict", "flow_to_dict"]
+__all__ = ["Observed", "Results", "Row", "decision_to_dict"]
 
 Observed = Literal["allow", "deny", "inconclusive"]
 Word = Literal["allow", "deny"]
@@ -38,7 +38,9 @@ class Row:
 
     def to_dict(self) -> dict[str, object]:
         """The row as JSON holds it."""
-        return flow_to_dict(self.flow) | {
+        return {
+            **flow_to_dict(self.flow),
+            "port": self.flow.port,
             "expected": self.expected,
             "observed": self.observed,
             "decided_by": decision_to_dict(self.verdict.decided_by),
@@ -88,24 +90,6 @@ class Results:
     def to_dict(self) -> dict[str, object]:
         """The whole result as JSON holds it."""
         return {"rows": [row.to_dict() for row in self.rows], "summary": self.summary()}
-
-
-def flow_to_dict(flow: Flow) -> dict[str, object]:
-    """A flow as results and flows files spell it."""
-    spelled: dict[str, object] = {
-        "from": flow.source,
-        "to": flow.destination,
-        "protocol": protocol_label(flow.protocol),
-        "port": flow.port,
-        "family": f"ipv{flow.family}",
-    }
-    if flow.source_port is not None:
-        spelled["source_port"] = flow.source_port
-    if flow.icmp is not None:
-        spelled["icmp"] = {"type": flow.icmp.type, "code": flow.icmp.code}
-    if flow.http is not None:
-        spelled["http"] = {"method": flow.http.method, "path": flow.http.path}
-    return spelled
 
 
 def decision_to_dict(decision: Decision) -> dict[str, object]:
