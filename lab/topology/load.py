@@ -33,6 +33,9 @@ _NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 _DEFAULT_ACCOUNT = "default"
 """The service account that the API server makes in every namespace."""
 
+_RESERVED_NAME = "underlay"
+"""What the lab calls the router between the nodes."""
+
 Value = TypeVar("Value")
 
 
@@ -112,6 +115,9 @@ class _Loader:
     def _check_names(self) -> None:
         for name in self.model.nodes.keys() & self.model.externals.keys():
             self._refuse(("externals", name), f"the name {name!r} is given twice: a node has it too", key=True)
+        for kind, names in (("nodes", self.model.nodes), ("externals", self.model.externals)):
+            if _RESERVED_NAME in names:
+                self._refuse((kind, _RESERVED_NAME), f"the name {_RESERVED_NAME!r} is the lab's own", key=True)
         for name, body in self.model.workloads.items():
             self._check_workload(("workloads", name), name.partition("/")[0], body)
         for name, external in self.model.externals.items():

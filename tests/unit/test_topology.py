@@ -152,6 +152,8 @@ LINK = BASE + "links: [{between: [node-1, node-2], interface: %s}]"
         ),
         (BASE + "workloads: {x/a: {node: node-1}, x/a: }", "lab.yaml:3:34: the key 'x/a' is given twice"),
         (BASE + "externals: {node-2: }", "lab.yaml:3:13: the name 'node-2' is given twice: a node has it too"),
+        ("nodes: {underlay: }", "lab.yaml:1:9: the name 'underlay' is the lab's own"),
+        (BASE + "externals: {underlay: }", "lab.yaml:3:13: the name 'underlay' is the lab's own"),
         (BASE + "externals: {c: {addresses: [198.18.9.9]}}", "lab.yaml:3:29: the address 198.18.9.9 is inside the w"),
         (BASE + "externals: {c: {addresses: [198.19.0.255]}}", "lab.yaml:3:29: 198.19.0.255 is the network or broad"),
         (
