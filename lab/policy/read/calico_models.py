@@ -83,7 +83,7 @@ class EntityRuleModel(CamelModel):
     selector: str = ""
     not_selector: str = ""
     namespace_selector: str = ""
-    service_accounts: ServiceAccountsModel = ServiceAccountsModel()
+    service_accounts: ServiceAccountsModel | None = None
     ports: list[Any] = Field(default_factory=list)
     not_ports: list[Any] = Field(default_factory=list)
     services: Any = None
@@ -125,8 +125,8 @@ class RuleModel(CamelModel):
     not_protocol: Any = None
     icmp: IcmpModel | None = None
     not_icmp: IcmpModel | None = Field(default=None, alias="notICMP")
-    source: EntityRuleModel = EntityRuleModel()
-    destination: EntityRuleModel = EntityRuleModel()
+    source: EntityRuleModel | None = None
+    destination: EntityRuleModel | None = None
     http: HttpModel | None = None
     metadata: RuleMetadata | None = None
 

@@ -84,7 +84,9 @@ def _icmp(source: Source, path: Path, model: IcmpModel | None) -> IcmpMatch | No
     return IcmpMatch(model.type, model.code)
 
 
-def _side(source: Source, path: Path, model: EntityRuleModel) -> EntityRule:
+def _side(source: Source, path: Path, model: EntityRuleModel | None) -> EntityRule:
+    if model is None:
+        return EntityRule()
     if model.services is not None:
         source.refuse((*path, "services"), "is not supported yet", key=True)
     return EntityRule(
@@ -104,7 +106,9 @@ def _selector(source: Source, path: Path, text: str, *, global_alone: bool = Fal
     return source.selector(path, text, global_alone=global_alone) if text else None
 
 
-def _service_accounts(source: Source, path: Path, model: ServiceAccountsModel) -> ServiceAccountMatch | None:
+def _service_accounts(source: Source, path: Path, model: ServiceAccountsModel | None) -> ServiceAccountMatch | None:
+    if model is None:
+        return None
     selector = _selector(source, (*path, "selector"), model.selector)
     if not model.names and selector is None:
         return None
@@ -161,7 +165,7 @@ def _check_families(source: Source, path: Path, model: RuleModel, rule: Rule) ->
     version: int | None = rule.ip_version
     reason = f"contradicts ipVersion {version}"
     for name, side in zip(_SIDES, (model.source, model.destination), strict=True):
-        for key, texts in (("nets", side.nets), ("notNets", side.not_nets)):
+        for key, texts in (("nets", side.nets), ("notNets", side.not_nets)) if side else ():
             for index, text in enumerate(texts):
                 net = _readable(text)
                 if net is None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from lab.policy.read.source import Path, Refusal, Source
@@ -27,6 +28,7 @@ __all__ = [
     "set_net",
 ]
 
+_CACHED_NETS = 4096
 _MAX_PORT = 65535
 _MAX_PROTOCOL = 255
 _DIGITS = re.compile(r"[0-9]+")
@@ -186,6 +188,7 @@ def kubernetes_net(text: str) -> Net:
     return _cidr(text)
 
 
+@lru_cache(maxsize=_CACHED_NETS)  # one network stands in many rules, and each is asked for twice
 def _cidr(text: str) -> Net:
     """A CIDR with its host bits cleared."""
     try:
