@@ -16,6 +16,7 @@ from lab.conformance.generate import scenarios, topology_document
 from lab.conformance.generate.facts import Facts
 from lab.conformance.generate.flows import MAX_FLOWS, borders
 from lab.conformance.scenario import Scenario
+from lab.errors import TopologyError
 from lab.oracle import Oracle
 from lab.oracle.verdict import RuleDecision
 from lab.topology.load import load_topology
@@ -144,6 +145,13 @@ def test_a_given_topology_is_kept_and_fits_its_own_document(tmp_path: Path) -> N
         assert loaded.topology.namespaces == given_topology.namespaces
 
     check()
+
+
+def test_a_topology_without_two_ends_that_can_talk_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "lonely.yaml"
+    file.write_text("nodes: {n1: {}}\nnamespaces: {ns: {}}\nworkloads: {ns/one: {node: n1}}\n")
+    with pytest.raises(TopologyError, match=r"lonely\.yaml: policy cannot be generated"):
+        scenarios(load_topology(file))
 
 
 def test_the_borders_of_a_range_are_its_edges_and_their_neighbours() -> None:

@@ -11,6 +11,7 @@ from lab.conformance.generate.picks import pick
 from lab.conformance.generate.policies import resources
 from lab.conformance.generate.topologies import topologies, topology_document
 from lab.conformance.scenario import Entry, Scenario
+from lab.errors import TopologyError
 from lab.topology import Topology
 
 __all__ = ["scenarios"]
@@ -19,11 +20,19 @@ __all__ = ["scenarios"]
 def scenarios(topology: Topology | None = None) -> st.SearchStrategy[Scenario]:
     """Scenarios in ``topology``, or each in one of its own; some come after another policy was in force.
 
-    Everything drawn loads: a scenario that does not is a fault of this package.
+    Everything drawn loads: a scenario that does not is a fault of this package. Raises TopologyError for a
+    topology in which there is nothing to ask.
     """
     if topology is None:
         return topologies().flatmap(lambda document: _scenario(Facts(document)))
-    return _scenario(Facts(topology_document(topology)))
+    facts = Facts(topology_document(topology))
+    if not facts.pairs:
+        raise TopologyError(
+            "policy cannot be generated for it: no two ends can talk",
+            place=topology.file,
+            allowed="a workload, and another workload or external with an address in the same family",
+        )
+    return _scenario(facts)
 
 
 @st.composite
