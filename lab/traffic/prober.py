@@ -8,7 +8,7 @@ a batch's last send has returned and the end-of-batch markers are through, what 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -20,6 +20,7 @@ from lab.traffic.losses import ConntrackDrops, LossMeter
 from lab.traffic.mmsg import InBox, OutBox, current_cpu
 from lab.traffic.observation import Observation
 from lab.traffic.sightings import DENIED, Sightings
+from lab.traffic.taps import Tap
 from lab.traffic.volley import BATCH, Batch, Volley, epochs_of, load_batches
 
 if TYPE_CHECKING:
@@ -102,17 +103,18 @@ class Prober:
 
     def _fire_epochs(self, volley: Volley, recorder: Recorder | None) -> list[Observation]:
         observations = [DENIED] * len(volley.flows)
+        blind = {tap: f"{tap.interface} of {tap.name} is down" for tap in self._ends.taps if tap.is_down()}
         for epoch in volley.epochs:
             self._lab.flush_conntrack()
             for batch in epoch:
-                for place, seen in zip(batch.flows, self._fire_batch(batch), strict=True):
+                for place, seen in zip(batch.flows, self._fire_batch(batch, blind), strict=True):
                     observations[place] = seen
                 if recorder is not None:
                     recorder.collect()
         return observations
 
-    def _fire_batch(self, batch: Batch) -> Iterator[Observation]:
-        sightings = Sightings(batch)
+    def _fire_batch(self, batch: Batch, blind: Mapping[Tap, str]) -> Iterator[Observation]:
+        sightings = Sightings(batch, blind)
         lost_before = {tap: tap.lost() for tap in self._ends.taps}
         boxes = {skip: self._out_box(skip) for skip in {run.sender.skip for run in batch.runs}}
         for box in boxes.values():

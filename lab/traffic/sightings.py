@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from os import strerror
 from typing import Final
@@ -26,19 +26,19 @@ _TAIL: Final = len(MAGIC) + 4
 class Sightings:
     """Takes in what the taps received while a batch was in the air, and draws the conclusions."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, blind: Mapping[Tap, str]) -> None:
         self._batch = batch
         self._seen: list[Tap | None] = [None] * len(batch.flows)
         self._troubles: dict[int, tuple[Reason, str]] = {}
         self._answers: dict[int, Answer] = {}
-        self._blind: dict[Tap, str] = {}
+        self._blind = dict(blind)
 
     def refuse(self, place: int, errno: int) -> None:
         """The kernel did not take the frame at this place of the batch."""
         self._troubles[place] = (Reason.NOT_SENT, strerror(errno))
 
     def collect(self, tap: Tap, box: InBox) -> None:
-        """Take in everything that waits at a tap; one whose interface went down has seen nothing for certain."""
+        """Take in everything that waits at a tap; an error, as when its interface goes down, makes it blind."""
         descriptor = tap.socket.fileno()
         try:
             while got := box.fetch(descriptor):

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fcntl import ioctl
 from typing import Final
 
 from lab.fabric.node import Node
@@ -33,6 +34,9 @@ _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
 _MEMINFO: Final = struct.Struct("9I")
 """SK_MEMINFO_VARS; the last of them counts what the socket had no room for."""
+_SIOCGIFFLAGS: Final = 0x8913
+_IFREQ: Final = struct.Struct("=16sh22x")
+_IFF_UP: Final = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +46,8 @@ class Tap:
     name: str
     socket: socket.socket
     skip: int
+    interface: str | None
+    """The interface that it is bound to; None for a raw IP socket."""
     allowed: Observation
     """What there is to say of a packet that arrived here as it should; one for all of them."""
 
@@ -49,6 +55,13 @@ class Tap:
         """How many packets the socket has dropped since it was opened."""
         memory = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
         return int(_MEMINFO.unpack(memory)[-1])
+
+    def is_down(self) -> bool:
+        """Whether its interface is down, so that nothing can arrive there."""
+        if self.interface is None:
+            return False
+        answer = ioctl(self.socket, _SIOCGIFFLAGS, _IFREQ.pack(self.interface.encode(), 0))
+        return not _IFREQ.unpack(answer)[1] & _IFF_UP
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,9 +77,9 @@ class Sender:
         return box.send(self.socket.fileno(), places)
 
 
-def _tap(name: str, sock: socket.socket, skip: int) -> Tap:
+def _tap(name: str, sock: socket.socket, skip: int, interface: str | None = None) -> Tap:
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    return Tap(name, sock, skip, Observation("allow", arrived=name))
+    return Tap(name, sock, skip, interface, Observation("allow", arrived=name))
 
 
 def frame_tap(name: str, host: Node, interface: str) -> Tap:
@@ -74,7 +87,7 @@ def frame_tap(name: str, host: Node, interface: str) -> Tap:
     sock = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     sock.bind((interface, _ETH_P_ALL))
-    return _tap(name, sock, 0)
+    return _tap(name, sock, 0, interface)
 
 
 def raw_tap(name: str, node: Node, version: int, protocol: int) -> Tap:

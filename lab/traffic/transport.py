@@ -42,8 +42,9 @@ _ICMP_ERRORS: Final = {ICMP: frozenset({3, 4, 5, 11, 12}), ICMPV6: frozenset({1,
 _ICMP_NEXT_MTU: Final = 1280
 _ICMP_HEADER: Final = 8
 
-_PLAIN: Final = bytes((59, 0, 1, 4, 0, 0, 0, 0))
-"""How other protocols begin: read as an IPv6 extension header it says that nothing follows, and pads itself."""
+_PLAIN: Final = bytes((253, 0, 0, 0, 0, 0, 0, 0))
+"""How other protocols begin: read as an IPv6 extension header of any kind it is valid, and an experiment follows
+(RFC 3692). "No next header" would be shorter, but conntrack calls that invalid."""
 
 
 class Checksum(Enum):
