@@ -181,7 +181,9 @@ class Builder:
 
     def _unknown_tag(self, event: _Event) -> LabError:
         tag = (event.tag or "").replace(_TAG, "!!")
-        return self._refuse(f"unknown tag {tag}", event, next_step="leave the tag out, or put text that begins with ! in quotes")
+        return self._refuse(
+            f"unknown tag {tag}", event, next_step="leave the tag out, or put text that begins with ! in quotes"
+        )
 
     def _refuse(
         self, what: str, event: _Event, *, allowed: str | None = None, next_step: str | None = None
