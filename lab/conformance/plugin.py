@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from dataplanes.api import Dataplane
 from dataplanes.registry import dataplane_names, load_dataplane
+from lab.conformance.case import Case
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Pool
 from lab.conformance.record import Record, Word
@@ -90,8 +93,8 @@ class Recorder:
 
 def _record(item: pytest.Function, report: pytest.TestReport) -> Record:
     parameters = item.callspec.params
-    case, dataplane = parameters.get("case"), parameters["dataplane"]
-    if case is not None:
+    case, dataplane = parameters.get("case"), cast(type[Dataplane], parameters["dataplane"])
+    if isinstance(case, Case):
         expectation, title, level = case.id, case.title, case.level
     else:
         marker = item.get_closest_marker("expectation")
@@ -109,6 +112,9 @@ def _word(report: pytest.TestReport) -> Word:
 
 
 def _detail(report: pytest.TestReport) -> str:
+    """Why it did not pass; for what passed, what it covered."""
+    if report.passed:
+        return "; ".join(str(value) for name, value in report.user_properties if name == "covered")
     if isinstance(report.longrepr, tuple):  # a skip: file, line, reason
         return report.longrepr[2].removeprefix("Skipped: ")
     return report.longreprtext

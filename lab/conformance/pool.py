@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Self
 from dataplanes.api import Dataplane, Evidence
 from lab.conformance.harness import Harness
 from lab.conformance.results import Results
-from lab.conformance.scenario import LoadedScenario, Scenario
+from lab.conformance.scenario import Entry, LoadedScenario, Scenario
 from lab.errors import DataplaneError
 from lab.oracle import Oracle
 from lab.policy.resources import Resources
-from lab.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.traffic.prober import Observation
     from lab.traffic.capture import Recorder
+    from lab.traffic.prober import Observation
 
 __all__ = ["Outcome", "Pool"]
 
@@ -55,11 +54,24 @@ class Outcome:
         return frozenset(wrong | ({"inconclusive"} if self.results.inconclusive else set()))
 
 
+State = tuple[tuple[Entry, ...], ...]
+"""What was applied one after another since a lab was last without policy."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An open lab, and the state that it is in."""
+
+    harness: Harness
+    stack: ExitStack
+    state: State | None = None
+
+
 class Pool:
     """A context manager that owns the labs of one run."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[tuple[str, str], tuple[Harness, ExitStack]] = OrderedDict()
+        self._open: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
@@ -80,44 +92,49 @@ class Pool:
         """Apply what was before, then the resources; send the flows and compare them with the oracle.
 
         The scenario is read from files in ``directory`` (a throw-away one when None), where the places in the
-        outcome then point. Raises LabError when it does not load, HostError when the lab cannot be had; a
-        failing dataplane is an outcome.
+        outcome then point; a recorder keeps the packets on their way. Raises LabError when it does
+        not load, HostError when the lab cannot be had; a failing dataplane is an outcome.
         """
         if directory is None:
             with tempfile.TemporaryDirectory(prefix="policylab-") as scratch:
                 return self.run(scenario, dataplane, recorder, Path(scratch))
-        return self.run_loaded(scenario.load(directory), dataplane, recorder, key=_key(scenario))
-
-    def run_loaded(
-        self, loaded: LoadedScenario, dataplane: type[Dataplane], recorder: Recorder | None = None, *, key: str
-    ) -> Outcome:
-        """The same for a scenario that has been read; ``key`` says which scenarios share a topology."""
+        loaded = scenario.load(directory)
         verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
+        name = _name(scenario, dataplane)
         try:
-            harness = self._harness(loaded.topology, dataplane, key)
-            for resources in (Resources(), *loaded.before, loaded.resources):
-                harness.apply(resources)
+            harness = self._harness(loaded, dataplane, name).harness
+            self._bring_to(scenario, loaded, self._open[name])
         except DataplaneError as error:
-            self._discard((key, dataplane.name))
+            self._discard(name)
             return Outcome(Results.of(loaded.flows, verdicts), error=error)
         seen = harness.observe(loaded.flows, recorder)
         return Outcome(Results.of(loaded.flows, verdicts, [each.verdict for each in seen]), tuple(seen))
 
     def evidence(self, scenario: Scenario, dataplane: type[Dataplane]) -> Mapping[str, Evidence]:
         """Counters and rulesets of the lab in which a scenario just ran; empty when its dataplane failed."""
-        kept = self._open.get((_key(scenario), dataplane.name))
-        return {} if kept is None else kept[0].evidence()
+        kept = self._open.get(_name(scenario, dataplane))
+        return {} if kept is None else kept.harness.evidence()
 
-    def _harness(self, topology: Topology, dataplane: type[Dataplane], key: str) -> Harness:
-        name = (key, dataplane.name)
+    @staticmethod
+    def _bring_to(scenario: Scenario, loaded: LoadedScenario, kept: _Kept) -> None:
+        """Apply what the lab has not seen yet; from the beginning, when what it has seen is not how this begins."""
+        wanted: State = ((), *scenario.before, scenario.resources)
+        done = len(kept.state) if kept.state is not None and kept.state == wanted[: len(kept.state)] else 0
+        if done == len(wanted):
+            done = 0  # the same again is a repetition, and begins where the first did
+        for resources in (Resources(), *loaded.before, loaded.resources)[done:]:
+            kept.harness.apply(resources)
+        kept.state = wanted
+
+    def _harness(self, loaded: LoadedScenario, dataplane: type[Dataplane], name: tuple[str, str]) -> _Kept:
         if name not in self._open:
             while len(self._open) >= KEPT_LABS:
                 self._close(next(iter(self._open)))
             with ExitStack() as stack:
-                harness = stack.enter_context(Harness(topology, dataplane))
-                self._open[name] = harness, stack.pop_all()
+                harness = stack.enter_context(Harness(loaded.topology, dataplane))
+                self._open[name] = _Kept(harness, stack.pop_all())
         self._open.move_to_end(name)
-        return self._open[name][0]
+        return self._open[name]
 
     def _discard(self, name: tuple[str, str]) -> None:
         """Close a lab whose dataplane failed: its state is not to be built upon."""
@@ -125,9 +142,9 @@ class Pool:
             self._close(name)
 
     def _close(self, name: tuple[str, str]) -> None:
-        _, stack = self._open.pop(name)
-        stack.close()
+        self._open.pop(name).stack.close()
 
 
-def _key(scenario: Scenario) -> str:
-    return json.dumps(scenario.topology, sort_keys=True)
+def _name(scenario: Scenario, dataplane: type[Dataplane]) -> tuple[str, str]:
+    """Scenarios of one topology share a lab, whatever files they were read from."""
+    return json.dumps(scenario.topology, sort_keys=True), dataplane.name

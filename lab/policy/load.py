@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from lab.topology import Topology
 if TYPE_CHECKING:
     from lab.policy.read.kinds import AnyResource, Identity
 
-__all__ = ["load_resources"]
+__all__ = ["load_resources", "resource_entries"]
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
@@ -45,6 +47,16 @@ def load_resources(paths: Sequence[Path | str], topology: Topology) -> Resources
     ]
     raise_all(errors)
     return _sorted_out(resources)
+
+
+def resource_entries(paths: Sequence[Path | str]) -> list[dict[str, object]]:
+    """The resources of files and directories as plain data, each a document of its own, read but not checked."""
+    return [
+        reduce(getitem, at, document.value)
+        for file in _files(paths)
+        for document in read_documents(file, PolicyError)
+        for at in _resources_of(document)
+    ]
 
 
 def _files(paths: Sequence[Path | str]) -> Iterator[Path]:
