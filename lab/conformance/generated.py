@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenarios that nobody wrote down: drawn, sent, compared, and shrunk when a verdict is wrong."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Flaky
+
+from dataplanes.api import Dataplane
+from lab.conformance.bundle import Bundle
+from lab.conformance.generate import scenarios
+from lab.conformance.judge import Judge
+from lab.conformance.scenario import Scenario
+from lab.topology import Topology
+
+__all__ = ["EXPECTATION", "PROFILES", "TITLE", "Generated"]
+
+EXPECTATION: Final = "generated.policies-and-flows"
+TITLE: Final = "Whatever policies and flows are drawn, each flow's verdict is the reference model's."
+
+_ANY: Final = settings(
+    deadline=None,  # the kernel is in the loop
+    database=None,  # a failure is kept as a bundle
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate, Phase.shrink),
+    print_blob=False,
+)
+PROFILES: Final = {
+    "dev": settings(_ANY, max_examples=60),
+    "ci": settings(_ANY, max_examples=100, derandomize=True),
+    "nightly": settings(_ANY, max_examples=5000),
+}
+
+
+class _WrongError(Exception):
+    """A drawn scenario gave something other than the oracle expects."""
+
+
+@dataclass(slots=True)
+class Generated:
+    """One run of the generator against a dataplane, and what it has seen."""
+
+    judge: Judge
+    dataplane: type[Dataplane]
+    seen: Counter[str] = field(default_factory=Counter)
+    failing: Scenario | None = None
+
+    def hold(self, profile: str, topology: Topology | None) -> str | None:
+        """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
+        chosen = PROFILES[profile]
+        drawn_from = None if chosen.derandomize else random.getrandbits(64)  # told in the bundle
+
+        @chosen
+        @given(scenarios(topology))
+        def check(scenario: Scenario) -> None:
+            self._check(scenario)
+
+        try:
+            (check if drawn_from is None else seed(drawn_from)(check))()
+        except (_WrongError, Flaky):
+            # Flaky: it failed once and not again; the last failing one is told all the same.
+            return self._tell(drawn_from)
+        return None
+
+    def summary(self) -> str:
+        """What was covered, in one line."""
+        counts = ", ".join(f"{self.seen[word]} {word}" for word in ("allow", "deny"))
+        return f"{self.seen['scenarios']} scenarios: {counts}"
+
+    def _check(self, scenario: Scenario) -> None:
+        outcome = self.judge.pool.run(scenario, self.dataplane)
+        self.seen["scenarios"] += 1
+        self.seen.update(row.expected for row in outcome.results.rows)
+        if not outcome.conformant:
+            self.failing = scenario
+            raise _WrongError
+
+    def _tell(self, drawn_from: int | None) -> str:
+        assert self.failing is not None  # set wherever _WrongError is raised
+        seed_text = "derandomised" if drawn_from is None else str(drawn_from)
+        bundle = Bundle(self.failing, self.dataplane.name, EXPECTATION, seed_text)
+        return self.judge.tell(bundle, TITLE, self.dataplane)
