@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ _RECEIVE_BUFFER: Final = 4 << 20
 _LONGEST: Final = 1 << 16
 _TIMESPEC: Final = struct.Struct("=qq")
 _SECOND: Final = 10**9
+STAMPS_WITHIN: Final = 1.0
+_MARKER: Final = bytes(12) + b"\x88\xb5" + bytes(46)
+"""A frame of the EtherType for local experiments, from and to nobody."""
 _ETHERNET_TYPES: Final = frozenset({1, 772})
 """ARPHRD_ETHER, ARPHRD_LOOPBACK: what is captured has an Ethernet header."""
 
@@ -45,6 +49,8 @@ class Recorder:
         hosts.update((name, port.host) for name, port in lab.ports.items())
         with ExitStack() as stack:
             self._sockets = [(name, stack.enter_context(_listen(host))) for name, host in hosts.items()]
+            name, sock = self._sockets[0]
+            _wait_for_stamps(hosts[name], sock)
             try:
                 yield
                 self.collect()
@@ -73,6 +79,23 @@ def _listen(host: Node) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     sock.setblocking(False)
     return sock
+
+
+def _wait_for_stamps(host: Node, sock: socket.socket) -> None:
+    """Until frames bear the time of their arrival: the kernel turns that on in the background.
+
+    Before, the time is that of reading. A frame on ``lo`` that was stamped before its send returned tells the
+    difference. After STAMPS_WITHIN seconds times are taken as they are.
+    """
+    give_up = time.monotonic() + STAMPS_WITHIN
+    with host.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind(("lo", 0))
+        while time.monotonic() < give_up:
+            sender.send(_MARKER)
+            sent = time.time_ns()
+            stamps = [frame.time for frame in iter(lambda: _receive("", sock), None)]
+            if stamps and stamps[-1] <= sent:
+                return
 
 
 def _receive(host: str, sock: socket.socket) -> CapturedFrame | None:

@@ -105,8 +105,10 @@ def test_everything_denied_on_one_node_stops_what_passes_it(lab: Lab, prober: Pr
 @pytest.mark.parametrize("ends", [SAME_NODE, OTHER_NODE])
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_protocol_is_delivered(prober: Prober, ends: tuple[str, str], family: Family) -> None:
-    seen = prober.observe([flow(ends, protocol, family) for protocol in range(1, 256)])
-    assert words(seen) == {"allow": 255}
+    """But IPv6 fragments, which conntrack puts together where it is in use: they come out without that header."""
+    protocols = [protocol for protocol in range(1, 256) if (family, protocol) != (6, 44)]
+    seen = prober.observe([flow(ends, protocol, family) for protocol in protocols])
+    assert words(seen) == {"allow": len(protocols)}
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -119,7 +121,7 @@ def test_every_icmp_type_is_delivered(prober: Prober, family: Family) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_packets_that_conntrack_can_track_are_valid_to_it(lab: Lab, prober: Prober, family: Family) -> None:
     """Not UDP-Lite: conntrack (Linux 6.18) calls every UDP-Lite packet invalid, those of its own sockets too."""
-    protocols = (6, 17, 132, 1 if family == 4 else 58, 253, 43, 44, 51, 60)
+    protocols = (6, 17, 132, 1 if family == 4 else 58, 253, 43, 51, 60)
     flows = [flow(OTHER_NODE, protocol, family) for protocol in protocols for _ in range(3)]
     with forward(lab, "node-1", "-m conntrack --ctstate NEW -j ACCEPT", "-j DROP"):
         seen = prober.observe(flows)
