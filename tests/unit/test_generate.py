@@ -24,7 +24,6 @@ SHARE = 0.15
 """Neither verdict may be rarer than this."""
 
 drawn_only = settings(
-    max_examples=200,
     phases=[Phase.generate],
     derandomize=True,
     database=None,
@@ -33,10 +32,10 @@ drawn_only = settings(
 )
 
 
-def _drawn() -> list[Scenario]:
+def _drawn(examples: int) -> list[Scenario]:
     found: list[Scenario] = []
 
-    @drawn_only
+    @settings(drawn_only, max_examples=examples)
     @given(scenarios())
     def draw(scenario: Scenario) -> None:
         found.append(scenario)
@@ -47,7 +46,7 @@ def _drawn() -> list[Scenario]:
 
 @pytest.fixture(scope="module")
 def sample() -> list[Scenario]:
-    return _drawn()
+    return _drawn(200)
 
 
 def test_everything_drawn_loads_and_both_verdicts_are_common(sample: list[Scenario]) -> None:
@@ -99,8 +98,9 @@ def test_what_is_written_reads_back_as_the_same(sample: list[Scenario], tmp_path
         assert "&id" not in text, "an alias is hard to read in a counterexample"
 
 
-def test_drawing_again_with_the_same_seed_gives_the_same(sample: list[Scenario]) -> None:
-    assert _drawn() == sample
+def test_drawing_again_gives_the_same() -> None:
+    # One right after the other: Hypothesis also tries numbers that it finds in whatever modules are loaded by then.
+    assert _drawn(30) == _drawn(30)
 
 
 def test_what_is_found_shrinks_to_one_resource_and_one_packet() -> None:
