@@ -31,7 +31,11 @@ class NetIndex(Generic[Value]):
 
     def covers(self, address: Address) -> bool:
         """Whether any network holds the address."""
-        return next(self.covering(address), None) is not None
+        number = int(address)
+        for shift, prefixes in self._by_shift[address.version].items():  # noqa: SIM110 - quicker than any()
+            if number >> shift in prefixes:
+                return True
+        return False
 
     def has_family(self, family: int) -> bool:
         """Whether there is any network of the family (4 or 6)."""

@@ -64,11 +64,19 @@ class Part(Enum):
     DESTINATION_PORT = auto()
     SOURCE_SERVICE = auto()
     DESTINATION_SERVICE = auto()
+    SOURCE_OVERLAP = auto()
+    DESTINATION_OVERLAP = auto()
 
 
 def _service(location: Location, protocol: int, port: int | None) -> Hashable:
     """Where a port has no name, all locations are alike."""
     return (location if (protocol, port) in location.named else None, protocol, port)
+
+
+def _overlap(location: Location, protocol: int, port: int | None) -> Hashable:
+    """It takes a second party at an address, a network set for one, to part a port's name from its owner's labels."""
+    overlaps = len(location.parties) > 1 and (protocol, port) in location.named
+    return (location, protocol, port) if overlaps else None
 
 
 PART_KEYS: Mapping[Part, Callable[[Packet], Hashable]] = {
@@ -83,5 +91,7 @@ PART_KEYS: Mapping[Part, Callable[[Packet], Hashable]] = {
     Part.DESTINATION_PORT: lambda packet: packet.port,
     Part.SOURCE_SERVICE: lambda packet: _service(packet.source, packet.protocol, packet.source_port),
     Part.DESTINATION_SERVICE: lambda packet: _service(packet.destination, packet.protocol, packet.port),
+    Part.SOURCE_OVERLAP: lambda packet: _overlap(packet.source, packet.protocol, packet.source_port),
+    Part.DESTINATION_OVERLAP: lambda packet: _overlap(packet.destination, packet.protocol, packet.port),
 }
 """The value of each part of a packet, as something to file results under."""

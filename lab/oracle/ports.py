@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lab.oracle.conditions import Condition, Mismatch
 from lab.oracle.packet import Packet, Part, Side
 from lab.oracle.peers import PartyTest
@@ -10,7 +12,7 @@ from lab.oracle.world import Party
 from lab.policy.resources import PortMatch, PortRange
 from lab.protocols import protocol_label
 
-__all__ = ["has_port", "not_port", "serves", "spell_port"]
+__all__ = ["has_port", "named_by", "not_port", "serves", "spell_port"]
 
 
 def serves(party: Party, packet: Packet, side: Side, names: tuple[str, ...]) -> bool:
@@ -43,7 +45,11 @@ def _names(ports: tuple[PortMatch, ...]) -> tuple[str, ...]:
 
 
 def _in_ranges(port: int | None, ports: tuple[PortMatch, ...]) -> bool:
-    return port is not None and any(isinstance(p, PortRange) and p.first <= port <= p.last for p in ports)
+    if port is not None:
+        for match in ports:
+            if isinstance(match, PortRange) and match.first <= port <= match.last:
+                return True
+    return False
 
 
 def _part(side: Side, ports: tuple[PortMatch, ...]) -> Part:
@@ -52,23 +58,48 @@ def _part(side: Side, ports: tuple[PortMatch, ...]) -> Part:
     return Part.SOURCE_PORT if side == "source" else Part.DESTINATION_PORT
 
 
-def has_port(side: Side, ports: tuple[PortMatch, ...], who: PartyTest | None) -> Condition:
-    """``ports``: in any range, or declared under any of the names by a party that the side's selectors allow.
+def has_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
+    """``ports``: in any range, or declared under any of the names by a pod at the address.
 
     The rule's own protocol is another condition; without one a name stands for its port of every protocol
     under which it is declared. Only pods declare ports, so nobody outside the cluster matches a name.
     """
     names = _names(ports)
+    return Condition(
+        _part(side, ports),
+        ("ports", side, ports),
+        lambda packet: _in_ranges(packet.port_at(side), ports) or bool(_servers(packet, side, names)),
+        lambda packet: Mismatch(f"{side}.ports", f"one of {_spell(ports)}", spell_port(packet, side)),
+    )
+
+
+def named_by(side: Side, ports: tuple[PortMatch, ...], who: PartyTest) -> Condition:
+    """A port's name counts only on a pod that the side's selectors themselves allow (2.4).
+
+    That the address passes the selectors is another condition, and says the same unless several parties are
+    at the address: then the one that passes may not be the one with the name.
+    """
+    names = _names(ports)
 
     def holds(packet: Packet) -> bool:
-        return _in_ranges(packet.port_at(side), ports) or any(
-            serves(pod, packet, side, names) and (who is None or who.matches(pod)) for pod in packet.end(side).pods
-        )
+        if len(packet.end(side).parties) <= 1 or _in_ranges(packet.port_at(side), ports):
+            return True
+        servers = _servers(packet, side, names)
+        return not servers or any(who.matches(pod) for pod in servers)
 
     def mismatch(packet: Packet) -> Mismatch:
-        return Mismatch(f"{side}.ports", f"one of {_spell(ports)}", spell_port(packet, side))
+        servers = ", ".join(pod.title for pod in _servers(packet, side, names))
+        return Mismatch(f"{side}.ports", f"{_spell(names)} of a pod that the selectors of {side} allow", servers)
 
-    return Condition(_part(side, ports), ("ports", side, ports, who if names else None), holds, mismatch)
+    return Condition(_OVERLAPS[side], ("named by", side, ports, who), holds, mismatch)
+
+
+_OVERLAPS: Mapping[Side, Part] = {"source": Part.SOURCE_OVERLAP, "destination": Part.DESTINATION_OVERLAP}
+
+
+def _servers(packet: Packet, side: Side, names: tuple[str, ...]) -> list[Party]:
+    """The pods that declare the packet's port on that side under one of the names."""
+    return [pod for pod in packet.end(side).pods if serves(pod, packet, side, names)] if names else []
 
 
 def not_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
@@ -76,9 +107,7 @@ def not_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
     names = _names(ports)
 
     def holds(packet: Packet) -> bool:
-        if _in_ranges(packet.port_at(side), ports):
-            return False
-        return not any(serves(pod, packet, side, names) for pod in packet.end(side).pods)
+        return not _in_ranges(packet.port_at(side), ports) and not _servers(packet, side, names)
 
     def mismatch(packet: Packet) -> Mismatch:
         return Mismatch(f"{side}.notPorts", f"none of {_spell(ports)}", spell_port(packet, side))

@@ -19,7 +19,7 @@ from lab.oracle.conditions import (
 )
 from lab.oracle.packet import Side
 from lab.oracle.peers import given, is_party, not_party, party_test
-from lab.oracle.ports import has_port, not_port
+from lab.oracle.ports import has_port, named_by, not_port
 from lab.policy.resources import Action, EntityRule, Rule
 from lab.protocols import ICMP, ICMPV6
 from lab.topology import Family
@@ -89,6 +89,8 @@ def _side_conditions(side: Side, entity: EntityRule, namespace: str | None) -> I
     elif negative is not None:
         yield not_party(side, negative)
     if entity.ports:
-        yield has_port(side, entity.ports, who)
+        yield has_port(side, entity.ports)
+        if who is not None and any(isinstance(port, str) for port in entity.ports):
+            yield named_by(side, entity.ports, who)
     if entity.not_ports:
         yield not_port(side, entity.not_ports)

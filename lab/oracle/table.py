@@ -40,22 +40,31 @@ def tier_end_verdict(direction: Direction, tier: JudgedTier) -> Verdict | None:
 
 @dataclass(slots=True)
 class _PartTable:
-    """The conditions on one part, each with the rules that have it, and what was found for each value so far."""
+    """What rules ask of one part: each set of conditions with the rules that have it, and what was found so far."""
 
     key_of: Callable[[Packet], Hashable]
-    rules_with: dict[Condition, int] = field(default_factory=dict)
+    rules_with: dict[tuple[Condition, ...], int] = field(default_factory=dict)
+    indifferent: int = ~0
     standing: dict[Hashable, int] = field(default_factory=dict)
 
+    def add(self, conditions: tuple[Condition, ...], bit: int) -> None:
+        """File a rule under all that it asks of this part."""
+        self.rules_with[conditions] = self.rules_with.get(conditions, 0) | bit
+        self.indifferent &= ~bit
+
     def survivors(self, packet: Packet) -> int:
-        """All rules but those with a condition on this part that fails (as a mask with an infinite upper end)."""
+        """All rules but those that ask of this part what the packet does not have (the mask has no upper end)."""
         key = self.key_of(packet)
         known = self.standing.get(key)
         if known is None:
-            failing = 0
-            for condition, rules in self.rules_with.items():
-                if not condition.holds(packet):
-                    failing |= rules
-            known = self.standing[key] = ~failing
+            known = self.indifferent
+            for conditions, rules in self.rules_with.items():
+                for condition in conditions:
+                    if not condition.holds(packet):
+                        break
+                else:
+                    known |= rules
+            self.standing[key] = known
         return known
 
 
@@ -107,7 +116,7 @@ class RuleTable:
         self._outcomes.append((tier_end_verdict(direction, tier), end + 1))
 
     def _file(self, rule: JudgedRule, bit: int) -> None:
-        for condition in rule.conditions:
-            part = condition.part
-            table = self._parts.setdefault(part, _PartTable(PART_KEYS[part]))
-            table.rules_with[condition] = table.rules_with.get(condition, 0) | bit
+        for part in Part:
+            conditions = tuple(condition for condition in rule.conditions if condition.part is part)
+            if conditions:
+                self._parts.setdefault(part, _PartTable(PART_KEYS[part])).add(conditions, bit)

@@ -53,7 +53,7 @@ class Party:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Location:
-    """An address of an end and the parties at it; there is one Location an address, compared by identity.
+    """An address of an end and the parties at it, pods among them; one Location an address, compared by identity.
 
     ``identity`` is the same for all locations whose parties have the same labels. ``named`` holds every
     (protocol, port) that has a name there.
@@ -61,13 +61,9 @@ class Location:
 
     address: Address
     parties: tuple[Party, ...]
+    pods: tuple[Party, ...]
     identity: int
     named: frozenset[tuple[int, int]]
-
-    @property
-    def pods(self) -> tuple[Party, ...]:
-        """The pods among the parties."""
-        return tuple(party for party in self.parties if party.is_pod)
 
 
 class World:
@@ -94,13 +90,13 @@ class World:
         return known
 
     def _locate(self, address: Address) -> Location:
-        pods = self._pods_at.get(address, [])
+        pods = tuple(self._pods_at.get(address, ()))
         # A set that covers the address by two networks is still one party.
         parties = (*pods, *dict.fromkeys(self._sets.covering(address)))
         looks = frozenset((party.is_pod, frozenset(party.labels.items())) for party in parties)
         identity = self._identities.setdefault(looks, len(self._identities))
         named = frozenset((port.protocol, port.port) for pod in pods for port in pod.ports)
-        return Location(address, parties, identity, named)
+        return Location(address, parties, pods, identity, named)
 
     def _pod(self, workload: Workload) -> Party:
         """A workload as Calico ingests a pod: forged labels stripped, its own facts added (1.5, 6.1)."""
