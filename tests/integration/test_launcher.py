@@ -120,7 +120,11 @@ def wait_for_build(root: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def test_set_up_killed_in_mid_pip_is_taken_up_again(checkout: Path, environment: dict[str, str]) -> None:
+def test_set_up_killed_in_mid_pip_is_taken_up_again(
+    checkout: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["TMPDIR"] = str(tmp_path / "temporary")
+    (tmp_path / "temporary").mkdir()
     (checkout / "wait").touch()
     killed = start(checkout, environment, "ls")
     wait_for_build(checkout, 1)
@@ -130,6 +134,8 @@ def test_set_up_killed_in_mid_pip_is_taken_up_again(checkout: Path, environment:
     code, stdout, stderr = run(checkout, environment, "ls", "--yes")
     assert (code, stdout) == (0, f"{checkout} ls\n"), stderr
     assert {"pip", "pytest", "tox", "policylab"} <= {path.name for path in (checkout / ".venv/bin").iterdir()}
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not (checkout / ".venv/tmp").exists()
 
 
 def test_two_at_once_set_up_once(checkout: Path, environment: dict[str, str]) -> None:
