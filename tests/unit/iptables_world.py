@@ -78,7 +78,7 @@ def owned(policy_id, direction, *rules):
 
 def endpoint(number, *tiers, profiles=("kns.x",)):
     interface = f"cali{number:011x}"
-    return EndpointPolicy(interface, f"x/{number}", (ip_address(f"198.18.0.{number}"),), tiers, profiles)
+    return EndpointPolicy(interface, f"x/{number}", (ip_address("198.18.0.0") + number,), tiers, profiles)
 
 
 def snapshot(endpoints, policies=(), ip_sets=(CLIENTS, HTTP), profiles=None):
