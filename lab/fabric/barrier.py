@@ -1,57 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end-of-batch barrier: proof that what this CPU has sent is through, instead of waiting for it.
+"""Proves that packets have come to their end, without waiting for time to pass.
 
-A CPU works its packet backlog off in order. A marker that is sent after a batch on the same CPU therefore comes
-back only when everything before it has been carried one veth further; k markers, each sent when the one before
-is back, prove that every packet has made k crossings or is dead.
+What a thread sends into a veth is queued on the CPU that it runs on and taken off in that order. A marker that is
+sent later and has come out of a veth of the lab's own has therefore seen every earlier packet of this CPU cross one
+veth too, or die; after as many rounds as the longest path has veths, none is on its way any more.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Final
 
-__all__ = ["MARKER_TYPE", "Barrier"]
+from lab.fabric import settings
+from lab.fabric.messages import Interface, Wire, add_veth, set_up
+from lab.fabric.namespace import new_namespace
+from lab.fabric.netlink import Netlink
+from lab.fabric.ready import wait_until_ready
 
-MARKER_TYPE: Final = 0x88B5
-"""The EtherType for local experiments (IEEE 802, table of public EtherTypes)."""
+__all__ = ["TIMEOUT_SECONDS", "Barrier"]
+
 TIMEOUT_SECONDS: Final = 2.0
-"""A marker normally needs microseconds; after this long the batch is not known to be through."""
+"""For one round, which takes some microseconds: a marker that is this late was lost."""
+
+# For local experiments (IEEE 802): no protocol stack has ears for it.
+_ETHERTYPE: Final = 0x88B5
+_MARKER: Final = struct.Struct("!6s6sHQ36x")
+_MTU: Final = 1500
+_NEAR: Final = Interface("the barrier", "out", 32, bytes.fromhex("020000000020"))
+_FAR: Final = Interface("the barrier", "in", 33, bytes.fromhex("020000000021"))
 
 
 class Barrier:
-    """Markers over a veth pair of the lab's own, which no policy touches."""
+    """A veth pair in a namespace of its own, which is held by the socket at either end."""
 
-    def __init__(self, sender: socket.socket, receiver: socket.socket, frame_head: bytes) -> None:
-        self._sender = sender
-        self._receiver = receiver
-        self._head = frame_head + struct.pack("!H", MARKER_TYPE)
+    def __init__(self, stack: ExitStack, wanted: Mapping[str, str]) -> None:
+        """Make the pair, with these sysctls, in a new namespace, to which the calling thread is moved.
+
+        The sockets are closed by ``stack``.
+        """
+        namespace = new_namespace()
+        try:
+            settings.write(wanted)
+            with Netlink() as netlink:
+                netlink.send((add_veth(Wire(_NEAR, _FAR, _MTU), namespace), set_up(_FAR.index)))
+                wait_until_ready(netlink, (), "the barrier")
+        finally:
+            os.close(namespace)
+        self._out = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        self._out.bind((_NEAR.name, 0))
+        self._in = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK))
+        self._in.bind((_FAR.name, _ETHERTYPE))
         self._count = 0
 
     def wait(self, hops: int) -> bool:
-        """Whether all that this thread's CPU sent before has made ``hops`` crossings; False after TIMEOUT_SECONDS."""
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        return all(self._round(deadline) for _ in range(hops))
+        """Send a marker over the pair and receive it, so many times in a row, from this thread's CPU.
 
-    def close(self) -> None:
-        """Close both sockets."""
-        self._sender.close()
-        self._receiver.close()
+        When this returns True, whatever the CPU has sent before is across ``hops`` veths, or dead. The thread must
+        have stayed on its CPU in between. False: a marker was lost or took longer than TIMEOUT_SECONDS.
+        """
+        return all(self._round() for _ in range(hops))
 
-    def _round(self, deadline: float) -> bool:
-        """Send one marker and wait for its return; an older one that comes late is passed over."""
+    def _round(self) -> bool:
         self._count += 1
-        marker = self._head + struct.pack("!Q", self._count)
-        self._sender.send(marker)
-        while True:
-            try:
-                if self._receiver.recv(len(marker), socket.MSG_DONTWAIT) == marker:
-                    return True
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                select.select([self._receiver], [], [], left)
+        marker = _MARKER.pack(_FAR.mac, _NEAR.mac, _ETHERTYPE, self._count)
+        self._out.send(marker)
+        return self._seen(marker) or self._seen_late(marker)
+
+    def _seen(self, marker: bytes) -> bool:
+        """Take out what has come, stragglers of an earlier round included."""
+        try:
+            while self._in.recv(_MARKER.size) != marker:
+                pass
+        except BlockingIOError:
+            return False
+        return True
+
+    def _seen_late(self, marker: bytes) -> bool:
+        # poll(2), because select(2) knows no descriptor above 1023.
+        poller = select.poll()
+        poller.register(self._in, select.POLLIN)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            poller.poll(left * 1000)
+            if self._seen(marker):
+                return True
+        return False

@@ -1,157 +1,127 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A topology brought to life, and everything that it is made of taken away again.
-
-All that a lab owns hangs on descriptors of this process: when it ends, by any signal at any moment, the kernel
-takes the lab away. Building it spawns nothing; what it is built of is sent in one netlink batch a namespace.
-"""
+"""A topology brought to life: real namespaces, held by descriptors alone, gone when they are closed."""
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
-from lab.errors import HostError
-from lab.fabric.barrier import MARKER_TYPE, Barrier
+from lab.fabric.barrier import Barrier
+from lab.fabric.build import build
+from lab.fabric.messages import set_neighbour
+from lab.fabric.namespace import aside
 from lab.fabric.namespace_node import NamespaceNode
-from lab.fabric.namespaces import Traveller
-from lab.fabric.plan import FORWARDING_SYSCTLS, QUIET_SYSCTLS, EndPort, Plan
-from lab.fabric.readiness import wait_until_up
-from lab.fabric.rtnetlink import Batch, Veth, request
-from lab.topology import Topology
+from lab.fabric.netlink import Message
+from lab.fabric.plan import UNDERLAY, PlannedPort, plan
+from lab.topology import Address, Topology
 
 __all__ = ["EndPort", "Lab"]
 
-LONGEST_PATH: Final = 4
-"""Veth crossings from a workload to one on another node: to its node, to the underlay, to the other node, out."""
+# An end whose neighbours take this for its address sees frames go by that are not for it (PACKET_OTHERHOST).
+_NOBODY: Final = bytes.fromhex("02ffffffffff")
 
-_SYSCTLS: Final = "/proc/sys/net/"
-NETLINK_NETFILTER: Final = 12
-"""linux/netlink.h; the socket module does not have it."""
-_CONNTRACK_DELETE: Final = 1 << 8 | 2
-"""NFNL_SUBSYS_CTNETLINK and IPCTNL_MSG_CT_DELETE; without a filter it empties the table."""
-_BARRIER_MACS: Final = bytes.fromhex("020000000002020000000001")
+# Delete without a filter (IPCTNL_MSG_CT_DELETE of NFNL_SUBSYS_CTNETLINK; struct nfgenmsg): all connections.
+_FLUSH_CONNTRACK: Final = Message(1 << 8 | 2, 0, bytes(4), "to empty conntrack")
+
+
+@dataclass(frozen=True, slots=True)
+class EndPort:
+    """Where an end's frames go in and come out, and what they are addressed to.
+
+    Attributes:
+        host: the workload or external.
+        interface: its interface's name, ``eth0``.
+        ifindex: the index of that interface in the host.
+        mac: the interface's own address, 6 bytes.
+        gateway_mac: whom it sends everything to, 6 bytes.
+        addresses: its IPv4 and IPv6 addresses.
+    """
+
+    host: NamespaceNode
+    interface: str
+    ifindex: int
+    mac: bytes
+    gateway_mac: bytes
+    addresses: tuple[Address, ...]
 
 
 class Lab:
-    """A context manager; raises HostError when the host cannot hold the lab, and then leaves nothing behind."""
+    """A context manager that brings a topology up and owns everything that it made.
 
-    longest_path = LONGEST_PATH
+    Entering raises HostError when the host cannot hold the lab (not root, no namespaces, too few descriptors);
+    then nothing is left. Making one raises TopologyError for nodes that are no namespaces.
+
+    Attributes (while it is up):
+        nodes: the topology's nodes by name.
+        hosts: every end by name: nodes, workloads and externals.
+        ports: where frames of workloads and externals go in and come out, by name.
+        underlay: the router that joins nodes and externals.
+        barrier: proves that all packets sent before have come to their end.
+        longest_path: veths between the two ends that are farthest apart.
+    """
+
+    nodes: Mapping[str, NamespaceNode]
+    hosts: Mapping[str, NamespaceNode]
+    ports: Mapping[str, EndPort]
+    underlay: NamespaceNode
+    barrier: Barrier
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
-        self._plan = Plan(topology)
+        self._plan = plan(topology)
         self._stack = ExitStack()
-        self._channels: dict[str, socket.socket] = {}
-        self._conntracks: tuple[socket.socket, ...] = ()
+        self.longest_path = self._plan.longest_path
 
     def __enter__(self) -> Self:
-        if os.geteuid() != 0:
-            raise HostError("a lab can only be built by root", next_step="run the command as root (sudo)")
         with ExitStack() as stack:
-            self._traveller = stack.enter_context(Traveller())
-            self._build(stack)
+            self._built = aside(partial(build, self._plan, stack))
             self._stack = stack.pop_all()
+        hosts = {name: NamespaceNode(name or "underlay", each) for name, each in self._built.namespaces.items()}
+        self.underlay = hosts.pop(UNDERLAY)
+        self.hosts = MappingProxyType(hosts)
+        self.nodes = MappingProxyType({name: hosts[name] for name in self.topology.nodes})
+        self.ports = MappingProxyType(
+            {name: _end_port(hosts[name], self._plan.ports[name]) for name in self._plan.ends}
+        )
+        self.barrier = self._built.barrier
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    @property
-    def nodes(self) -> Mapping[str, NamespaceNode]:
-        """The cluster's hosts, by name."""
-        return {name: self._hosts[name] for name in self.topology.nodes}
-
-    @property
-    def hosts(self) -> Mapping[str, NamespaceNode]:
-        """Every host of the lab that the topology names: nodes, workloads, externals."""
-        return {name: host for name, host in self._hosts.items() if name}
-
-    @property
-    def underlay(self) -> NamespaceNode:
-        """The router that joins nodes and externals."""
-        return self._hosts[self._plan.underlay]
-
-    @property
-    def ports(self) -> Mapping[str, EndPort]:
-        """Where each workload and external is attached, by name."""
-        return self._ports
+        self._stack.close()
 
     @contextmanager
     def mute(self) -> Iterator[None]:
-        """Make workloads and externals deaf, so that the lab alone plays both sides of a flow.
+        """Make every workload and external deaf: its own stack takes nothing, AF_PACKET on its ``eth0`` sees all.
 
-        Their neighbours are told a hardware address that is not theirs: frames still come out at their
-        interfaces, where AF_PACKET sees them, but are another host's to their own stack.
+        Frames reach it under a MAC address that is not its own, so its stack neither answers nor resets, and the
+        lab can play both sides. Nodes are not muted.
         """
-        self._send(self._plan.neighbours(muted=True))
         try:
+            self._address_ends(lambda _: _NOBODY)
             yield
         finally:
-            self._send(self._plan.neighbours(muted=False))
+            self._address_ends(lambda port: port.near.mac)
 
     def flush_conntrack(self) -> None:
-        """Forget every tracked connection on every node."""
-        for channel in self._conntracks:
-            request(channel, _CONNTRACK_DELETE, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0))
+        """Empty conntrack in all nodes."""
+        for name in self.nodes:
+            self._built.sockets[name].netfilter.send((_FLUSH_CONNTRACK,))
 
-    def _build(self, stack: ExitStack) -> None:
-        self._hosts: dict[str, NamespaceNode] = {}
-        with ExitStack() as passing:
-            for name, forwards in self._plan.namespaces():
-                # Only where neighbours change later is the channel kept; the others go when the lab is built.
-                owner = stack if name in self._plan.routers else passing
-                self._create(name, forwards, stack, owner)
-            descriptors = {name: host.namespace for name, host in self._hosts.items()}
-            self._send(self._plan.build(descriptors))
-            for router in self._plan.routers:
-                wait_until_up(self._channels[router], self._plan.first_up(router))
-        self._ports = {name: self._plan.port(name, self._hosts[name]) for name in self._plan.ends}
-        self._conntracks = tuple(
-            stack.enter_context(node.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
-            for node in self.nodes.values()
-        )
-        self.barrier = self._barrier(stack)
+    def _address_ends(self, mac_of: Callable[[PlannedPort], bytes]) -> None:
+        """Tell the routers which MAC addresses workloads and externals have."""
+        for router, sockets in self._built.sockets.items():
+            ports = [port for name in self._plan.ends if (port := self._plan.ports[name]).far.host == router]
+            sockets.route.send(
+                [set_neighbour(port.far.index, address, mac_of(port)) for port in ports for address in port.addresses]
+            )
 
-    def _create(self, name: str, forwards: bool, stack: ExitStack, owner: ExitStack) -> None:
-        """One namespace, its sysctls set before any interface is in it, and a netlink socket into it."""
-        sysctls = (*QUIET_SYSCTLS, *(FORWARDING_SYSCTLS if forwards else ()))
 
-        def furnish() -> socket.socket:
-            for sysctl, value in sysctls:
-                with open(_SYSCTLS + sysctl, "wb", buffering=0) as file:  # noqa: PTH123  (a tenth of a build is this)
-                    file.write(value)
-            return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-
-        namespace, channel = self._traveller.create(furnish)
-        stack.callback(os.close, namespace)
-        self._channels[name] = owner.enter_context(channel)
-        self._hosts[name] = NamespaceNode(name or "underlay", self._traveller, namespace)
-
-    def _send(self, batches: Mapping[str, Batch]) -> None:
-        for name, batch in batches.items():
-            batch.send(self._channels[name])
-
-    def _barrier(self, stack: ExitStack) -> Barrier:
-        """A namespace with a veth pair of its own."""
-        self._create("", False, stack, stack)
-        host = self._hosts.pop("")
-        near, far = Veth("near", 2, _BARRIER_MACS[6:]), Veth("far", 3, _BARRIER_MACS[:6])
-        batch = Batch()
-        batch.veth(near, far, host.namespace)
-        batch.up(near.index)
-        batch.up(far.index)
-        batch.send(self._channels[""])
-        wait_until_up(self._channels[""], {near.index, far.index})
-        ends = []
-        for veth in (near, far):
-            end = stack.enter_context(host.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
-            end.bind((veth.name, MARKER_TYPE if veth is far else 0))
-            ends.append(end)
-        return Barrier(ends[0], ends[1], _BARRIER_MACS)
+def _end_port(host: NamespaceNode, port: PlannedPort) -> EndPort:
+    near = port.near
+    return EndPort(host, near.name, near.index, near.mac, port.far.mac, port.addresses)

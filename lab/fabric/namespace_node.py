@@ -1,35 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host of the lab that is a network namespace of this machine."""
+"""A host of the lab that is a network namespace."""
 
 from __future__ import annotations
 
-import socket as sockets
+import os
+import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
 
 from lab.errors import HostError
-from lab.fabric.namespaces import Traveller
+from lab.fabric import settings
+from lab.fabric.namespace import Result, in_namespace
 from lab.fabric.node import Completed
 
 __all__ = ["NamespaceNode"]
 
-_SYSCTLS: Final = Path("/proc/sys/net")
-
-Result = TypeVar("Result")
+# Where tools for networks lie; not in every user's path.
+_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class NamespaceNode:
-    """Fulfils ``lab.fabric.node.Node``; lives as long as the lab that made it."""
+    """A network namespace as a Node; it lives as long as the lab that made it."""
 
-    def __init__(self, name: str, traveller: Traveller, namespace: int) -> None:
+    def __init__(self, name: str, descriptor: int) -> None:
         self._name = name
-        self._traveller = traveller
-        self._namespace = namespace
+        self._descriptor = descriptor
 
     def __repr__(self) -> str:
-        return f"<host {self._name}>"
+        return f"NamespaceNode({self._name!r})"
 
     @property
     def name(self) -> str:
@@ -37,81 +37,84 @@ class NamespaceNode:
         return self._name
 
     @property
-    def namespace(self) -> int:
-        """The descriptor that holds the namespace, for netlink messages that name one."""
-        return self._namespace
+    def descriptor(self) -> int:
+        """The file descriptor that holds the namespace, as netlink and setns(2) take it; it is the lab's."""
+        return self._descriptor
 
-    def within(self, work: Callable[[], Result]) -> Result:
-        """Run ``work`` in a thread that is inside the namespace."""
-        return self._traveller.within(self._namespace, work)
+    def inside(self, work: Callable[[], Result]) -> Result:
+        """Do work in the namespace, in a thread of its own; what it opens there stays there."""
+        return in_namespace(self._descriptor, work)
 
     def run(self, argv: Sequence[str], *, stdin: str = "", timeout: float = 30.0) -> Completed:
-        """Run a command in the host; see ``Node.run``."""
-        try:
-            # Only the spawn is done inside: the child stays there, and the wait for it blocks nobody else.
-            process = self.within(lambda: _spawn(argv))
-        except FileNotFoundError as error:
-            raise HostError(
-                f"{argv[0]} is not installed",
-                place=f"node {self._name}",
-                next_step="see `policylab doctor` for the package that has it",
-            ) from error
-        try:
-            out, err = process.communicate(stdin.encode(), timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise HostError(
-                f"{argv[0]} did not end within {timeout:g} s", place=f"node {self._name}", value=" ".join(argv)
-            ) from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                process.communicate()
-        return Completed(tuple(argv), process.returncode, _text(out), _text(err))
+        """Run a command in the namespace and wait for its end, whatever its exit status.
 
-    def socket(self, family: int, kind: int, protocol: int = 0) -> sockets.socket:
-        """Open a socket in the host; it stays there whoever uses it."""
-        return self.within(lambda: sockets.socket(family, kind, protocol))
+        Raises HostError when the command is not installed or runs longer than ``timeout`` seconds.
+        """
+        process = self.inside(partial(_spawn, argv))
+        with process:
+            try:
+                output, errors = process.communicate(stdin.encode(), timeout)
+            except subprocess.TimeoutExpired as expired:
+                process.kill()
+                raise HostError(
+                    f"the command {argv[0]} in {self._name} was stopped after {timeout:g} s",
+                    value=" ".join(argv),
+                    next_step="run it by hand, or on a machine that is less busy",
+                ) from expired
+            except BaseException:
+                process.kill()
+                raise
+        return Completed(
+            tuple(argv), process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
+        )
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """Open a socket in the namespace; it stays there whoever uses it."""
+        try:
+            return self.inside(partial(socket.socket, family, kind, protocol))
+        except OSError as error:
+            step = "run 'policylab doctor' to see what this host lacks"
+            raise HostError(f"no socket can be had in {self._name}: {error.strerror}", next_step=step) from error
 
     def write_sysctl(self, name: str, value: str) -> None:
-        """Set a sysctl below ``net`` by its dotted name, e.g. ``ipv4.ip_forward``."""
-        file = _SYSCTLS.joinpath(*name.split("."))
-        try:
-            self.within(lambda: file.write_text(value))
-        except OSError as error:
-            raise HostError(
-                "the kernel refused a sysctl", place=f"node {self._name}", value=f"net.{name}={value}: {error.strerror}"
-            ) from error
+        """Set a sysctl of the namespace by its dotted name under ``net``, e.g. ``ipv4.ip_forward``."""
+        self.inside(partial(settings.write, {name: value}))
 
-    def read(self, question: Callable[[Any], Result]) -> Result:
-        """Ask pyroute2: ``question`` gets an IPRoute of this host; for tests and reports, not for hot paths."""
-        from pyroute2 import IPRoute
+    def interfaces(self) -> tuple[dict[str, Any], ...]:
+        """The interfaces as the kernel tells them: pyroute2's link messages."""
+        return self._read("get_links")
 
-        def ask() -> Result:
+    def addresses(self) -> tuple[dict[str, Any], ...]:
+        """The addresses of all interfaces: pyroute2's address messages."""
+        return self._read("get_addr")
+
+    def routes(self) -> tuple[dict[str, Any], ...]:
+        """The routes of all tables: pyroute2's route messages."""
+        return self._read("get_routes")
+
+    def neighbours(self) -> tuple[dict[str, Any], ...]:
+        """Who is known to be behind which interface: pyroute2's neighbour messages."""
+        return self._read("get_neighbours")
+
+    def _read(self, what: str) -> tuple[dict[str, Any], ...]:
+        def read() -> tuple[dict[str, Any], ...]:
+            from pyroute2 import IPRoute
+
             with IPRoute() as route:
-                return question(route)
+                return tuple(getattr(route, what)())
 
-        return self.within(ask)
-
-    def interfaces(self) -> Mapping[str, Mapping[str, Any]]:
-        """Interfaces by name, each with ``index``, ``address`` (MAC), ``mtu``, ``up`` and ``state``."""
-        return self.read(
-            lambda route: {
-                link.get("ifname"): {
-                    "index": link["index"],
-                    "address": link.get("address"),
-                    "mtu": link.get("mtu"),
-                    "up": bool(link["flags"] & 1),
-                    "state": link.get("operstate"),
-                }
-                for link in route.get_links()
-            }
-        )
+        return self.inside(read)
 
 
 def _spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command in this thread's namespace."""
+    environment = os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe)
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
+    try:
+        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env=environment)
+    except FileNotFoundError as missing:
+        raise HostError(
+            f"the command {argv[0]} is not installed", next_step="run 'policylab doctor': it names what to install"
+        ) from missing
+    except OSError as error:
+        raise HostError(f"the command {argv[0]} does not start: {error.strerror}", value=" ".join(argv)) from error

@@ -1,191 +1,168 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lab of namespaces is made of, as netlink batches: interfaces, addresses, routes, neighbours.
+"""What a topology comes to in namespaces, wires, addresses, routes and neighbours: plain data, nothing made yet.
 
-The underlay is a router. Nodes and externals hang on its ports, workloads on their node's ``cali*`` interfaces,
-each with host addresses (/32, /128), a default route to a link-local gateway and permanent neighbours, as
-Calico wires its workloads. The underlay knows a way to every address of the topology and no other.
+The shape is Calico's: each workload sits behind a veth of its node with /32 and /128 addresses and a link-local
+gateway; the node routes to it. Nodes and externals hang the same way on one more namespace, the underlay, which
+routes between them and knows no way out.
 """
 
 from __future__ import annotations
 
-import struct
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from itertools import count
 from typing import Final
 
-from lab.errors import HostError, Place
-from lab.fabric.namespace_node import NamespaceNode
-from lab.fabric.rtnetlink import Batch, Veth
-from lab.topology import Address, Topology
-
-__all__ = ["FORWARDING_SYSCTLS", "QUIET_SYSCTLS", "EndPort", "Plan"]
-
-QUIET_SYSCTLS: Final = (("ipv6/conf/default/addr_gen_mode", b"1"),)
-"""No link-local addresses of the kernel's own making: with them come DAD, router solicitations and MLD reports."""
-FORWARDING_SYSCTLS: Final = (
-    ("ipv4/ip_forward", b"1"),
-    ("ipv6/conf/all/forwarding", b"1"),
-    ("ipv4/conf/all/rp_filter", b"0"),
-    ("ipv4/conf/default/rp_filter", b"0"),
+from lab.errors import TopologyError
+from lab.fabric.messages import (
+    FIRST_INDEX,
+    LOOPBACK,
+    Interface,
+    Wire,
+    add_address,
+    add_default_route,
+    add_route,
+    set_neighbour,
+    set_up,
 )
-"""A new namespace takes IPv4's settings from the host's, whatever they are: reverse-path filters must not judge."""
+from lab.fabric.netlink import Message
+from lab.topology import Address, End, Node, Topology, Workload
 
-UNDERLAY: Final = "underlay"
-ETH0, ETH0_INDEX = "eth0", 2
-LOOPBACK_INDEX: Final = 1
-FIRST_PORT_INDEX: Final = 100
-"""Indexes of the routers' ports; never that of the other end, or the kernel is a second late to bring it up."""
-GATEWAY_MAC: Final = bytes.fromhex("eeeeeeeeeeee")
-MUTE_MAC: Final = bytes.fromhex("02ffffffffff")
-"""Nobody's; frames to it come out at the interface and are ignored by the stack behind it."""
-GATEWAYS: Final[Mapping[int, Address]] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::1")}
-NODE_SIDE: Final[Mapping[int, Address]] = {4: IPv4Address("169.254.1.2"), 6: IPv6Address("fe80::2")}
-"""By what names the underlay knows the node at the other end of a port, whatever addresses that has."""
+__all__ = ["PORT", "UNDERLAY", "Plan", "PlannedPort", "Step", "plan"]
+
+PORT: Final = "eth0"
+"""The interface by which every node, workload and external is reached."""
+UNDERLAY: Final = ""
+"""Names the underlay among the hosts; no end of a topology has an empty name."""
+
+MTU: Final = 1500
+# The host's side of a workload's wire, as Calico has it; nobody ever asks whose it is.
+_GATEWAY_MAC: Final = bytes.fromhex("eeeeeeeeeeee")
+# The first two bytes of every other address: locally administered (IEEE 802), then the interface's index.
+_LOCAL_MAC: Final = bytes.fromhex("0200")
+# Wires between two workloads of one node.
+_INSIDE_A_NODE: Final = 2
+# What ends send to (Calico's address), and what the underlay sends to for a node's workloads.
+_GATEWAYS: Final[dict[int, Address]] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::1")}
+_NODE_SIDE: Final[dict[int, Address]] = {4: IPv4Address("169.254.1.2"), 6: IPv6Address("fe80::2")}
 
 
 @dataclass(frozen=True, slots=True)
-class EndPort:
-    """Where a workload or external is attached: all that a frame and an AF_PACKET socket need."""
+class Step:
+    """What is made in one host in one go: first the wires, then the rest."""
 
-    host: NamespaceNode
-    interface: str
-    ifindex: int
-    mac: bytes
-    gateway_mac: bytes
+    host: str
+    wires: tuple[Wire, ...]
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPort:
+    """The ``eth0`` of an end and the side it is reached from."""
+
+    near: Interface
+    far: Interface
     addresses: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Attachment:
-    """An end's wire: which router holds the other end of it, under which name and index."""
-
-    end: str
-    router: str
-    near: Veth
-    far: Veth
-    addresses: tuple[Address, ...]
-
-
 class Plan:
-    """The batches that build a topology; pure, nothing is done here."""
+    """A lab on paper. ``routers`` forward, ``ends`` do not; steps are in the order in which they can be taken."""
 
-    underlay = UNDERLAY
-
-    def __init__(self, topology: Topology) -> None:
-        _refuse_other_kinds(topology)
-        self._topology = topology
-        self.routers = (UNDERLAY, *topology.nodes)
-        self.ends = (*topology.workloads, *topology.externals)
-        self._attachments = {each.end: each for each in self._wires()}
-
-    def namespaces(self) -> Iterator[tuple[str, bool]]:
-        """Every namespace by name, and whether it forwards."""
-        yield from ((router, True) for router in self.routers)
-        yield from ((end, False) for end in self.ends)
-
-    def build(self, descriptors: Mapping[str, int]) -> Mapping[str, Batch]:
-        """The batches by namespace, in the order in which they must be sent."""
-        batches = {name: Batch() for name, _ in self.namespaces()}
-        for batch in batches.values():
-            batch.up(LOOPBACK_INDEX)  # first: a namespace without any address takes no on-link gateway
-        for wire in self._attachments.values():
-            batches[wire.router].veth(wire.far, wire.near, descriptors[wire.end])
-            batches[wire.router].up(wire.far.index)
-            self._furnish_end(batches[wire.end], wire)
-            self._furnish_router(batches[wire.router], wire)
-        for wire in self._attachments.values():
-            if wire.end in self._topology.workloads:
-                self._route_by_node(batches[UNDERLAY], wire)
-        self._links(batches, descriptors)
-        return batches
-
-    def neighbours(self, *, muted: bool) -> Mapping[str, Batch]:
-        """What the routers are to think of the ends' hardware addresses."""
-        batches = {router: Batch() for router in self.routers}
-        for end in self.ends:
-            wire = self._attachments[end]
-            for address in wire.addresses:
-                mac = MUTE_MAC if muted else wire.near.mac
-                batches[wire.router].neighbour(wire.far.index, address, mac)
-        return {router: batch for router, batch in batches.items() if batch}
-
-    def first_up(self, router: str) -> set[int]:
-        """The router's ports, which the kernel brings up a moment after their other ends."""
-        return {wire.far.index for wire in self._attachments.values() if wire.router == router}
-
-    def port(self, end: str, host: NamespaceNode) -> EndPort:
-        """How an end of the topology is attached."""
-        wire = self._attachments[end]
-        return EndPort(host, wire.near.name, wire.near.index, wire.near.mac, wire.far.mac, wire.addresses)
-
-    def _wires(self) -> Iterator[_Attachment]:
-        number = FIRST_PORT_INDEX
-        for end in (*self._topology.nodes.values(), *self._topology.externals.values()):
-            yield _attachment(end.name, UNDERLAY, f"port{number}", number, end.addresses)
-            number += 1
-        for workload in self._topology.workloads.values():
-            yield _attachment(workload.name, workload.node, workload.interface, number, workload.addresses)
-            number += 1
-
-    @staticmethod
-    def _furnish_end(batch: Batch, wire: _Attachment) -> None:
-        """Interface up, addresses, and the way out."""
-        batch.up(wire.near.index)
-        for address in wire.addresses:
-            batch.address(wire.near.index, address)
-        for family, gateway in GATEWAYS.items():
-            batch.neighbour(wire.near.index, gateway, wire.far.mac)
-            batch.route(wire.near.index, None, gateway, family)
-
-    def _furnish_router(self, batch: Batch, wire: _Attachment) -> None:
-        """The way to an end that hangs on this router: straight to a workload or external, by gateway to a node."""
-        is_node = wire.end in self._topology.nodes
-        if is_node:
-            for address in NODE_SIDE.values():
-                batch.neighbour(wire.far.index, address, wire.near.mac)
-        for address in wire.addresses:
-            if not is_node:
-                batch.neighbour(wire.far.index, address, wire.near.mac)
-            gateway = NODE_SIDE[address.version] if is_node else None
-            batch.route(wire.far.index, address, gateway, address.version)
-
-    def _route_by_node(self, batch: Batch, wire: _Attachment) -> None:
-        """The underlay's way to a workload."""
-        port = self._attachments[wire.router].far.index
-        for address in wire.addresses:
-            batch.route(port, address, NODE_SIDE[address.version], address.version)
-
-    def _links(self, batches: Mapping[str, Batch], descriptors: Mapping[str, int]) -> None:
-        """The wires besides the underlay; they carry what their owner gives them an address or route for."""
-        first = FIRST_PORT_INDEX + len(self._attachments)
-        for number, link in enumerate(self._topology.links):
-            one, other = link.between
-            near, far = first + 2 * number, first + 2 * number + 1
-            batches[one].veth(
-                Veth(link.interface, near, _mac(near)), Veth(link.interface, far, _mac(far)), descriptors[other], link.mtu
-            )
-            batches[one].up(near)
-            batches[other].up(far)
+    routers: tuple[str, ...]
+    ends: tuple[str, ...]
+    steps: tuple[Step, ...]
+    ports: Mapping[str, PlannedPort]
+    longest_path: int
 
 
-def _attachment(end: str, router: str, port: str, index: int, addresses: tuple[Address, ...]) -> _Attachment:
-    near, far = Veth(ETH0, ETH0_INDEX, _mac(index)), Veth(port, index, GATEWAY_MAC)
-    return _Attachment(end, router, near, far, addresses)
-
-
-def _mac(index: int) -> bytes:
-    """A locally administered hardware address for the wire of that number."""
-    return b"\x02\x00" + struct.pack("!I", index)
-
-
-def _refuse_other_kinds(topology: Topology) -> None:
+def plan(topology: Topology) -> Plan:
+    """Lay a topology out; raises TopologyError for nodes of a kind that labs cannot be made of yet."""
     for node in topology.nodes.values():
         if node.kind != "namespace":
-            raise HostError(
-                f"nodes of kind {node.kind} cannot be built yet",
-                place=node.place or Place(topology.file),
-                value=node.name,
+            raise TopologyError(
+                f"the node {node.name} is a {node.kind}: labs are made of network namespaces only, so far",
+                place=node.place,
+                value=node.kind,
                 allowed="namespace",
-                next_step="make it a namespace",
+                next_step=f"leave kind away from {node.name}, or say kind: namespace",
             )
+    return _Planner(topology).plan()
+
+
+@dataclass(slots=True)
+class _Planner:
+    """Takes down what each host has to be told; ``wires`` and ``messages`` are keyed by host."""
+
+    topology: Topology
+    ports: dict[str, PlannedPort] = field(default_factory=dict)
+    indexes: Iterator[int] = field(default_factory=lambda: count(FIRST_INDEX))
+    wires: dict[str, list[Wire]] = field(default_factory=lambda: defaultdict(list))
+    messages: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
+
+    def plan(self) -> Plan:
+        topology = self.topology
+        ends = (*topology.workloads, *topology.externals)
+        for host in (UNDERLAY, *topology.nodes, *ends):
+            self.messages[host].append(set_up(LOOPBACK))
+        for node in topology.nodes.values():
+            self._hang(node, UNDERLAY, f"node{len(self.ports)}")
+        for external in topology.externals.values():
+            self._hang(external, UNDERLAY, f"port{len(self.ports)}")
+        for workload in topology.workloads.values():
+            self._hang(workload, workload.node, workload.interface)
+            self._route_by_node(workload, self.ports[workload.node].far.index)
+        # The far end of a wire is told things only after the near one's host has made it.
+        steps = [self._step(host) for host in (*ends, *topology.nodes, UNDERLAY)]
+        return Plan(
+            routers=(UNDERLAY, *topology.nodes),
+            ends=ends,
+            steps=(*steps, *self._link_steps()),
+            ports=self.ports,
+            longest_path=_longest_path(topology),
+        )
+
+    def _step(self, host: str) -> Step:
+        return Step(host, tuple(self.wires[host]), tuple(self.messages[host]))
+
+    def _hang(self, end: End, router: str, interface: str) -> None:
+        """Give an end its wire to a router, its addresses, and the one way out; tell the router of it."""
+        near, far = self._index(end.name, PORT), self._index(router, interface, _GATEWAY_MAC)
+        port = self.ports[end.name] = PlannedPort(near, far, end.addresses)
+        self.wires[end.name].append(Wire(near, far, MTU))
+        own, routers = self.messages[end.name], self.messages[router]
+        own.extend(add_address(near.index, address) for address in port.addresses)
+        for version in sorted({address.version for address in port.addresses}):
+            own.append(set_neighbour(near.index, _GATEWAYS[version], far.mac))
+            own.append(add_default_route(_GATEWAYS[version], near.index))
+        routers.append(set_up(far.index))
+        for address in port.addresses:
+            routers.append(set_neighbour(far.index, address, near.mac))
+            routers.append(add_route(address, far.index))
+        if isinstance(end, Node):
+            routers.extend(set_neighbour(far.index, gateway, near.mac) for gateway in _NODE_SIDE.values())
+
+    def _route_by_node(self, workload: Workload, index: int) -> None:
+        """Tell the underlay behind which node's port a workload is."""
+        routes = (add_route(address, index, _NODE_SIDE[address.version]) for address in workload.addresses)
+        self.messages[UNDERLAY].extend(routes)
+
+    def _link_steps(self) -> Iterator[Step]:
+        """Make the topology's extra wires: up at both ends, without addresses."""
+        for link in self.topology.links:
+            near, far = (self._index(host, link.interface) for host in link.between)
+            yield Step(near.host, (Wire(near, far, link.mtu or MTU),), ())
+            yield Step(far.host, (), (set_up(far.index),))
+
+    def _index(self, host: str, interface: str, mac: bytes | None = None) -> Interface:
+        index = next(self.indexes)
+        return Interface(host, interface, index, mac or _LOCAL_MAC + index.to_bytes(4, "big"))
+
+
+def _longest_path(topology: Topology) -> int:
+    """How many wires lie between the two ends that are farthest apart."""
+    to_underlay = dict.fromkeys(topology.nodes, 1) | {each.node: 2 for each in topology.workloads.values()}
+    branches = sorted([*to_underlay.values(), *(1 for _ in topology.externals)], reverse=True)
+    return max(sum(branches[:2]), _INSIDE_A_NODE if topology.workloads else 0)

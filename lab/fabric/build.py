@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a lab out of its plan, in the thread that calls it: one batch of netlink requests a namespace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from lab.fabric import settings
+from lab.fabric.barrier import Barrier
+from lab.fabric.messages import add_veth
+from lab.fabric.namespace import enter, new_namespace
+from lab.fabric.netlink import NETLINK_NETFILTER, Netlink
+from lab.fabric.plan import Plan, Step
+from lab.fabric.ready import wait_until_ready
+
+__all__ = ["Built", "RouterSockets", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSockets:
+    """What is kept open in a router to change it in a moment: its routes and neighbours, its conntrack."""
+
+    route: Netlink
+    netfilter: Netlink
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What holds a lab: a descriptor for each namespace, and sockets in some; keyed by host."""
+
+    namespaces: Mapping[str, int]
+    sockets: Mapping[str, RouterSockets]
+    barrier: Barrier
+
+
+def build(plan: Plan, stack: ExitStack) -> Built:
+    """Make all that is planned; whatever is open, also after an error, is closed by ``stack``.
+
+    Leaves the calling thread in one of the namespaces. Raises HostError.
+    """
+    namespaces: dict[str, int] = {}
+    of_routers, of_ends = _wanted()
+    for hosts, wanted in ((plan.routers, of_routers), (plan.ends, of_ends)):
+        for host in hosts:
+            namespaces[host] = _namespace(stack)
+            settings.write(wanted)
+    for step in plan.steps:
+        _take(step, namespaces)
+    barrier = Barrier(stack, of_ends)
+    for host, descriptor in namespaces.items():
+        addresses = plan.ports[host].addresses if host in plan.ports else ()
+        enter(descriptor)
+        with Netlink() as netlink:
+            wait_until_ready(netlink, addresses, host or "the underlay")
+    return Built(namespaces, {host: _sockets(stack, namespaces[host]) for host in plan.routers}, barrier)
+
+
+def _namespace(stack: ExitStack) -> int:
+    descriptor = new_namespace()
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _wanted() -> tuple[dict[str, str], dict[str, str]]:
+    """What has to be written in new namespaces, found out in one that is thrown away."""
+    with ExitStack() as trial:
+        _namespace(trial)
+        return settings.differing(settings.ROUTER), settings.differing(settings.END)
+
+
+def _take(step: Step, namespaces: Mapping[str, int]) -> None:
+    wires = [add_veth(wire, namespaces[wire.far.host]) for wire in step.wires]
+    enter(namespaces[step.host])
+    with Netlink() as netlink:
+        netlink.send((*wires, *step.messages))
+
+
+def _sockets(stack: ExitStack, descriptor: int) -> RouterSockets:
+    enter(descriptor)
+    return RouterSockets(stack.enter_context(Netlink()), stack.enter_context(Netlink(NETLINK_NETFILTER)))

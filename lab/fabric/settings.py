@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sysctls of a lab's namespaces: quiet links, no filtering by reverse path, forwarding in routers only.
+
+IPv4 settings of a new namespace come from the host's (``net.core.devconf_inherit_init_net``), so what a lab depends
+on is said, not hoped for. But new namespaces are all alike: what they have is read once, and only what differs is
+written, because a write costs about as much as a veth's route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from lab.errors import HostError
+from lab.fabric.namespace import sysctl_path
+
+__all__ = ["END", "ROUTER", "differing", "write"]
+
+# Milliseconds, the largest that the kernel takes: reports of multicast membership wait for a random part of it.
+_NEVER: Final = str(2**31 - 1)
+
+_COMMON: Final = {
+    "ipv6.conf.all.disable_ipv6": "0",
+    "ipv6.conf.default.disable_ipv6": "0",
+    "ipv6.conf.default.accept_dad": "0",
+    "ipv6.conf.default.accept_ra": "0",
+    # No link-local addresses: all neighbours are known, and there is nothing to solicit routers with.
+    "ipv6.conf.default.addr_gen_mode": "1",
+    "ipv6.conf.default.mldv2_unsolicited_report_interval": _NEVER,
+    "ipv4.conf.all.rp_filter": "0",
+    "ipv4.conf.default.rp_filter": "0",
+}
+
+END: Final = _COMMON | {"ipv4.ip_forward": "0", "ipv6.conf.all.forwarding": "0"}
+"""Of workloads and externals."""
+
+ROUTER: Final = _COMMON | {"ipv4.ip_forward": "1", "ipv6.conf.all.forwarding": "1"}
+"""Of nodes and the underlay."""
+
+
+def differing(wanted: Mapping[str, str]) -> dict[str, str]:
+    """What of these settings this thread's namespace does not have yet."""
+    return {name: value for name, value in wanted.items() if _read(name) != value}
+
+
+def write(settings: Mapping[str, str]) -> None:
+    """Set sysctls of this thread's namespace; raises HostError naming the one that the kernel refuses."""
+    for name, value in settings.items():
+        try:
+            sysctl_path(name).write_text(value, encoding="ascii")
+        except OSError as error:
+            raise _refused(name, value, error) from error
+
+
+def _read(name: str) -> str:
+    try:
+        return sysctl_path(name).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise _refused(name, None, error) from error
+
+
+def _refused(name: str, value: str | None, error: OSError) -> HostError:
+    return HostError(
+        f"the sysctl net.{name} cannot be {'read' if value is None else 'written'}: {error.strerror}",
+        value=value,
+        next_step="run 'policylab doctor' to see what this host lacks",
+    )
