@@ -102,8 +102,10 @@ def _tuples(flow: Flow) -> tuple[Tuple, Tuple]:
 def load_batches(
     places: Sequence[int], load_of: Callable[[int], Load], take_ids: Callable[[int], int]
 ) -> Iterator[Batch]:
-    """Build an epoch's batches; ``take_ids`` reserves so many ids and returns the first."""
-    loads = sorted(((load_of(place), place) for place in places), key=lambda pair: id(pair[0].sender))
+    """Build an epoch's batches, sender by sender; ``take_ids`` reserves so many ids and returns the first."""
+    ranks: dict[Sender, int] = {}
+    loads = [(load_of(place), place) for place in places]
+    loads.sort(key=lambda pair: ranks.setdefault(pair[0].sender, len(ranks)))
     for start in range(0, len(loads), BATCH):
         yield _batch(loads[start : start + BATCH], take_ids)
 
