@@ -19,7 +19,7 @@ from itertools import product
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dataplanes.api import (
@@ -238,13 +238,18 @@ def rules(draw):
 
 # For walks through tiers: rules that match much, and whose actions are all there are.
 COARSE_RULES = st.builds(
-    SnapshotRule, st.sampled_from(Action), st.sampled_from([None, None, 4, 6]), st.sampled_from([None, 6, 17, 253])
+    SnapshotRule,
+    st.sampled_from([*Action, Action.PASS]),
+    st.sampled_from([None, 4, 6]),
+    st.sampled_from([6, 17, 132, 253, None]),
 )
 RULES = st.lists(COARSE_RULES, max_size=3).map(tuple)
 NAMES = tuple(PolicyId("GlobalNetworkPolicy", "", name) for name in ("p1", "p2", "p3"))
 CHOSEN = st.lists(st.sampled_from(NAMES), max_size=2, unique=True).map(tuple)
-TIERS = st.lists(st.builds(TierPolicies, st.sampled_from(("t1", "t2")), CHOSEN, CHOSEN, st.booleans()), max_size=3)
-PROFILES = st.lists(st.sampled_from(("open", "drawn", "missing")), max_size=2, unique=True).map(tuple)
+TIERS = st.lists(
+    st.builds(TierPolicies, st.sampled_from(("t1", "t2")), CHOSEN, CHOSEN, st.booleans()), min_size=1, max_size=3
+)
+PROFILES = st.sampled_from([("open",), ("open",), ("drawn", "open"), ("drawn",), ("missing", "open"), ()])
 SETS = {
     "one": IpSet("one", "net", nets=frozenset(map(ip_network, ("198.18.0.1/32", "fd00:18:7::/48")))),
     "all": IpSet("all", "net", nets=frozenset(map(ip_network, ("0.0.0.0/1", "128.0.0.0/1", "fd00::/9")))),
@@ -263,8 +268,12 @@ SETS = {
 
 @st.composite
 def snapshots(draw):
+    """Mostly one of the two ends has policies: of what both decide, little would be seen of either."""
+    policed = draw(st.sampled_from([("cali01",), ("cali02",), ("cali01", "cali02")]))
     endpoints = {
         interface: EndpointPolicy(interface, interface, (), tuple(draw(TIERS)), draw(PROFILES))
+        if interface in policed
+        else EndpointPolicy(interface, interface, (), (), ("open",))
         for interface in ("cali01", "cali02")
     }
     open_rules = (SnapshotRule(Action.ALLOW),)
@@ -412,16 +421,45 @@ def wrong_verdicts(bench, snapshot):
 KERNEL = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+def allow(**fields):
+    return SnapshotRule(Action.ALLOW, **fields)
+
+
+NUMBER_OR_NAME = SnapshotSide(ports=(PortRange(80, 80),), port_sets=("http",))
+FAR_PORTS = SnapshotSide(ports=(*(PortRange(n, n) for n in range(1, 16)), PortRange(80, 81), PortRange(1000, 1000)))
+
+
 @KERNEL
 @given(rule=rules())
+@example(rule=allow(protocol=6, destination=NUMBER_OR_NAME))
+@example(rule=allow(protocol=132, source=FAR_PORTS, destination=NUMBER_OR_NAME))
+@example(rule=allow(protocol=17, destination=SnapshotSide(not_ports=FAR_PORTS.ports)))
+@example(rule=allow(protocol=1, not_icmp=IcmpMatch(8, 0)))
+@example(rule=allow(protocol=58, not_icmp=IcmpMatch(128, None)))
+@example(rule=allow(protocol=1, icmp=IcmpMatch(8, 1)))
+@example(rule=allow(not_icmp=IcmpMatch(8, 0)))
+@example(rule=allow(source=SnapshotSide(nets=NETS[2:3], not_nets=NETS[1:2])))
 def test_kernel_matches_a_rule_as_it_reads(dataplane, bench, rule):
     snapshot = one_rule(rule)
     dataplane.apply(snapshot)
     assert not wrong_verdicts(bench, snapshot)
 
 
+def passed_on():
+    """Tier t1 passes everything to t2, of whose two policies only the second decides, and only on TCP."""
+    both = tuple(
+        TierPolicies(name, ids, (), pass_by_default=False) for name, ids in (("t1", NAMES[:1]), ("t2", NAMES[1:]))
+    )
+    base = one_rule(allow())
+    endpoints = {**base.endpoints, "cali02": EndpointPolicy("cali02", "x/2", (), both, ("open",))}
+    decisions = ((SnapshotRule(Action.PASS),), (), (allow(protocol=6),))
+    policies = {name: SnapshotPolicy(name, "t", found, ()) for name, found in zip(NAMES, decisions, strict=True)}
+    return Snapshot("node-1", endpoints, policies, base.profiles, SETS)
+
+
 @KERNEL
 @given(snapshot=snapshots())
+@example(snapshot=passed_on())
 def test_kernel_walks_tiers_and_profiles_as_they_read(dataplane, bench, snapshot):
     dataplane.apply(snapshot)
     assert not wrong_verdicts(bench, snapshot)
