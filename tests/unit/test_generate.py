@@ -22,6 +22,8 @@ from lab.topology.load import load_topology
 
 SHARE = 0.15
 """Neither verdict may be rarer than this."""
+RULE_SHARE = 0.1
+"""Nor may rules, rather than defaults, decide less often; over thousands of scenarios it is a fifth."""
 
 drawn_only = settings(
     phases=[Phase.generate],
@@ -61,7 +63,7 @@ def test_everything_drawn_loads_and_both_verdicts_are_common(sample: list[Scenar
             decision = verdict.decided_by
             deciders["rule" if isinstance(decision, RuleDecision) else decision.reason] += 1
     assert min(verdicts[True], verdicts[False]) / verdicts.total() >= SHARE
-    assert deciders["rule"] / deciders.total() >= SHARE, "rules, not defaults, are what is tested"
+    assert deciders["rule"] / deciders.total() >= RULE_SHARE, "rules, not defaults, are what is tested"
 
 
 def test_flows_are_few_different_and_in_both_families(sample: list[Scenario]) -> None:
