@@ -63,9 +63,15 @@ CLUSTER: Document = {
 EVERYBODY = frozenset({"x/a", "x/b", "y/c", "y/d", "client", "other"})
 
 
-def calico(kind: str, name: str, spec: Document, namespace: str | None = None, labels: Document | None = None) -> Document:
+def calico(
+    kind: str, name: str, spec: Document, namespace: str | None = None, labels: Document | None = None
+) -> Document:
     """A projectcalico.org/v3 document."""
-    metadata = {"name": name, **({"namespace": namespace} if namespace else {}), **({"labels": labels} if labels else {})}
+    metadata = {
+        "name": name,
+        **({"namespace": namespace} if namespace else {}),
+        **({"labels": labels} if labels else {}),
+    }
     return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": spec}
 
 
@@ -91,7 +97,9 @@ def onto(target: str, *rules: Document, **spec: object) -> Document:
 class Judge:
     oracle: Oracle
 
-    def verdict(self, source: str, destination: str, protocol: str | int = "TCP", port: int | None = 80, **more: Any) -> Verdict:
+    def verdict(
+        self, source: str, destination: str, protocol: str | int = "TCP", port: int | None = 80, **more: Any
+    ) -> Verdict:
         number = protocol if isinstance(protocol, int) else protocol_number(protocol)
         assert number is not None
         icmp = IcmpHeader(*more.pop("icmp")) if "icmp" in more else None

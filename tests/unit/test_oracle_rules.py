@@ -103,7 +103,9 @@ def test_network_set_over_pod_makes_it_match(lab: Lab) -> None:
         ({"selector": "set == 'g'"}, {"client"}),
     ],
 )
-def test_namespace_selector_sees_sets_by_their_namespace(lab: Lab, source: dict[str, object], senders: set[str]) -> None:
+def test_namespace_selector_sees_sets_by_their_namespace(
+    lab: Lab, source: dict[str, object], senders: set[str]
+) -> None:
     outside = calico("GlobalNetworkSet", "g", {"nets": ["203.0.113.9/32"]}, labels={"set": "g"})
     inside = calico("NetworkSet", "s", {"nets": ["203.0.113.77/32"]}, namespace="y", labels={"set": "s"})
     judge = lab(outside, inside, onto("d", allow(source=source)))
@@ -150,7 +152,7 @@ PORTS = [
 
 
 @pytest.mark.parametrize(("ports", "port", "allowed"), PORTS)
-def test_ports_are_alternatives(lab: Lab, ports: list[object], port: int, allowed: bool) -> None:  # noqa: FBT001
+def test_ports_are_alternatives(lab: Lab, ports: list[object], port: int, allowed: bool) -> None:
     judge = lab(onto("a", allow(protocol="TCP", destination={"ports": ports})))
     assert judge.allows("x/b", "x/a", "TCP", port) is allowed
 
@@ -180,7 +182,9 @@ def test_port_name_declared_for_udp_does_not_open_tcp(lab: Lab) -> None:
 
 def test_named_port_beside_selector_needs_both(lab: Lab) -> None:
     peer = {"selector": "app == 'shop'", "ports": ["http"]}
-    judge = lab(gnp({"selector": "pod == 'd'", "types": ["Egress"], "egress": [allow(protocol="TCP", destination=peer)]}))
+    judge = lab(
+        gnp({"selector": "pod == 'd'", "types": ["Egress"], "egress": [allow(protocol="TCP", destination=peer)]})
+    )
     assert judge.allows("y/d", "x/a", "TCP", 80)
     assert not judge.allows("y/d", "y/c", "TCP", 80)
     assert not judge.allows("y/d", "x/a", "TCP", 81)
@@ -243,7 +247,9 @@ ECHO_REPLY, ECHO, UNREACHABLE = (0, 0), (8, 0), (3, 1)
 )
 def test_icmp_type_and_code_are_constraints(lab: Lab, rule: dict[str, object], passed: set[tuple[int, int]]) -> None:
     judge = lab(onto("a", allow(**rule)))
-    assert {header for header in (ECHO_REPLY, ECHO, UNREACHABLE) if judge.allows("x/b", "x/a", 1, icmp=header)} == passed
+    assert {
+        header for header in (ECHO_REPLY, ECHO, UNREACHABLE) if judge.allows("x/b", "x/a", 1, icmp=header)
+    } == passed
 
 
 def test_icmp_flow_that_names_no_type_is_an_echo_request(lab: Lab) -> None:

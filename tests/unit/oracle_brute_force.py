@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A second model of policy, literal and slow, to hold the oracle against.
+
+It goes the way of Calico's own control plane where the oracle does not: selectors are rewritten as text,
+Kubernetes policies are converted to Calico's, selectors are resolved to sets of networks, rules to
+dictionaries of literal matches, and policy is a program of jumps. Nothing of lab.oracle is used.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from typing import Any
+
+from lab.errors import Place
+from lab.policy.resources import (
+    Action,
+    CalicoPolicy,
+    Direction,
+    EntityRule,
+    KubernetesNetworkPolicy,
+    KubernetesPeer,
+    LabelSelector,
+    PortRange,
+    Profile,
+    ProtocolMatch,
+    Resources,
+    Rule,
+    Tier,
+)
+from lab.policy.selector import parse_selector
+from lab.topology import Flow, Topology
+
+Outcome = tuple[bool, tuple[object, ...]]
+
+NAMESPACE = "projectcalico.org/namespace"
+ACCOUNT = "projectcalico.org/serviceaccount"
+WORDS = {"in", "not", "contains", "starts", "ends", "with"}
+TOKEN = re.compile(r"""("[^"]*"|'[^']*')|(all\(\)|global\(\))|(has\()|([A-Za-z0-9_./-]+)""")
+HERE = Place("brute")
+
+
+@dataclass
+class Thing:
+    """A workload or network set: labels, networks, ports."""
+
+    labels: dict[str, str]
+    nets: list[Any]
+    ports: list[tuple[str, int, int]]
+
+
+class BruteForce:
+    def __init__(self, topology: Topology, resources: Resources) -> None:
+        self.topology = topology
+        self.profiles = implied_profiles(topology) | {profile.name: profile for profile in resources.profiles}
+        self.workloads = {name: self.workload(name) for name in topology.workloads}
+        self.things = [*self.workloads.values(), *map(self.network_set, resources.network_sets)]
+        self.policies = [
+            converted(p) if isinstance(p, KubernetesNetworkPolicy) else (p, None) for p in resources.policies
+        ]
+        self.tiers = {
+            "kube-admin": Tier("kube-admin", 1000, pass_by_default=True),
+            "default": Tier("default", 1e6, pass_by_default=False),
+            "kube-baseline": Tier("kube-baseline", 1e7, pass_by_default=True),
+        } | {tier.name: tier for tier in resources.tiers}
+
+    def workload(self, name: str) -> Thing:
+        spec = self.topology.workloads[name]
+        labels = {k: v for k, v in spec.labels.items() if not re.match("pcns\\.|pcsa\\.", k)}
+        labels["projectcalico.org/orchestrator"] = "k8s"
+        labels[NAMESPACE] = spec.namespace
+        if spec.service_account:
+            labels[ACCOUNT] = spec.service_account
+        self.inherit(labels, self.profiles_of(name))
+        nets = [ip_network(address) for address in spec.addresses]
+        return Thing(labels, nets, [(port.name, port.protocol, port.port) for port in spec.ports])
+
+    def network_set(self, spec: Any) -> Thing:
+        labels = dict(spec.labels)
+        if spec.namespace:
+            labels[NAMESPACE] = spec.namespace
+            self.inherit(labels, [f"kns.{spec.namespace}"])
+        return Thing(labels, list(spec.nets), [])
+
+    def inherit(self, labels: dict[str, str], profiles: list[str]) -> None:
+        for name in profiles:
+            if name in self.profiles:
+                for key, value in self.profiles[name].labels_to_apply.items():
+                    labels.setdefault(key, value)
+
+    def profiles_of(self, name: str) -> list[str]:
+        spec = self.topology.workloads[name]
+        if spec.profiles is not None:
+            return list(spec.profiles)
+        account = [f"ksa.{spec.namespace}.{spec.service_account}"] if spec.service_account else []
+        return [f"kns.{spec.namespace}", *account]
+
+    def verdict(self, flow: Flow) -> Outcome:
+        if flow.source not in self.workloads and flow.destination not in self.workloads:
+            return True, (None, "no-policy", None)
+        if flow.source == flow.destination:
+            return True, (None, "self", None)
+        outcome: Outcome | None = None
+        if flow.source in self.workloads:
+            if flow.protocol == 4 or (flow.protocol, flow.port) == (17, 4789):
+                return False, ("egress", "encapsulation", None)
+            outcome = self.at_endpoint(flow.source, Direction.EGRESS, flow)
+            if not outcome[0]:
+                return outcome
+        if flow.destination in self.workloads:
+            return self.at_endpoint(flow.destination, Direction.INGRESS, flow)
+        assert outcome is not None
+        return outcome
+
+    def at_endpoint(self, name: str, direction: Direction, flow: Flow) -> Outcome:
+        for tier_name in self.tier_order():
+            applying = [
+                (policy, index_of)
+                for policy, index_of in self.sorted_policies(tier_name)
+                if direction in policy.types
+                and parse_selector(policy_text(policy)).matches(self.workloads[name].labels)
+            ]
+            if not applying:
+                continue
+            verdict: Outcome | str | None = None
+            for policy, index_of in applying:
+                rules = getattr(policy, direction.value)
+                for index, rule in enumerate(rules):
+                    if verdict is None and rule.action is not Action.LOG and self.matches(rule, policy.namespace, flow):
+                        original = index_of[direction][index] if index_of else index
+                        words = (direction.value, tier_name, policy.kind, policy.namespace, policy.name, original)
+                        verdict = "next" if rule.action is Action.PASS else (rule.action is Action.ALLOW, words)
+            if verdict is None:
+                tier = self.tiers.get(tier_name)
+                passes = tier is not None and tier.pass_by_default
+                verdict = "next" if passes else (False, (direction.value, "tier-end-deny", tier_name))
+            if not isinstance(verdict, str):
+                return verdict
+        return self.at_profiles(name, direction, flow)
+
+    def at_profiles(self, name: str, direction: Direction, flow: Flow) -> Outcome:
+        for profile_name in self.profiles_of(name):
+            if profile_name not in self.profiles:
+                return False, (direction.value, "missing-profile", profile_name)
+            for rule in getattr(self.profiles[profile_name], direction.value):
+                if rule.action is not Action.LOG and self.matches(rule, None, flow):
+                    if rule.action is Action.PASS:
+                        break
+                    return rule.action is Action.ALLOW, (direction.value, "profile", profile_name)
+        return False, (direction.value, "no-profile", None)
+
+    def tier_order(self) -> list[str]:
+        names = {policy.tier for policy, _ in self.policies} | set(self.tiers)
+
+        def key(name: str) -> tuple[object, ...]:
+            order = self.tiers[name].order if name in self.tiers else None
+            return (name not in self.tiers, order is None, order or 0, name)
+
+        return sorted(names, key=key)
+
+    def sorted_policies(self, tier: str) -> list[Any]:
+        def key(item: Any) -> tuple[object, ...]:
+            policy = item[0]
+            return (policy.order is None, policy.order or 0, f"{policy.name}/{policy.namespace or ''}/{policy.kind}")
+
+        return sorted((item for item in self.policies if item[0].tier == tier), key=key)
+
+    def matches(self, rule: Rule, namespace: str | None, flow: Flow) -> bool:
+        flat = flattened(rule, flow.family)
+        if flat is None:
+            return False
+        icmp = (flow.icmp.type, flow.icmp.code) if flow.icmp else {1: (8, 0), 58: (128, 0)}.get(flow.protocol)
+        refused = (
+            (rule.protocol is not None and flow.protocol != rule.protocol.number)
+            or (rule.not_protocol is not None and flow.protocol == rule.not_protocol.number)
+            or (rule.icmp is not None and not same_icmp(icmp, rule.icmp))
+            or (rule.not_icmp is not None and same_icmp(icmp, rule.not_icmp))
+        )
+        if refused:
+            return False
+        default = 40000 if flow.protocol in (6, 17, 132) else None
+        source_port = flow.source_port if flow.source_port is not None else default
+        return self.side_matches(flat.source, namespace, flow.source, source_port, flow) and self.side_matches(
+            flat.destination, namespace, flow.destination, flow.port, flow
+        )
+
+    def side_matches(self, side: EntityRule, namespace: str | None, end: str, port: int | None, flow: Flow) -> bool:
+        ends = {**self.topology.workloads, **self.topology.externals}
+        address = next(a for a in ends[end].addresses if a.version == flow.family)
+        in_nets = not side.nets or any(address in net for net in side.nets)
+        if not in_nets or any(address in net for net in side.not_nets):
+            return False
+        positive, negative = side_text(side, namespace)
+        if positive is not None and negative is not None:
+            positive, negative = f"({positive}) && !({negative})", None
+        if positive is not None and not any(address in net for net in self.ip_set(positive)):
+            return False
+        if negative is not None and any(address in net for net in self.ip_set(negative)):
+            return False
+        me = (address, flow.protocol, port)
+        if side.ports and not (
+            any(isinstance(p, PortRange) and port is not None and p.first <= port <= p.last for p in side.ports)
+            or any(me in self.port_set(p, positive or "all()") for p in side.ports if isinstance(p, str))
+        ):
+            return False
+        if any(isinstance(p, PortRange) and port is not None and p.first <= port <= p.last for p in side.not_ports):
+            return False
+        return not any(me in self.port_set(p, "all()") for p in side.not_ports if isinstance(p, str))
+
+    def ip_set(self, text: str) -> list[Any]:
+        return [net for thing in self.things if parse_selector(text).matches(thing.labels) for net in thing.nets]
+
+    def port_set(self, name: str, text: str) -> list[tuple[object, int, int]]:
+        return [
+            (net.network_address, protocol, port)
+            for thing in self.things
+            if parse_selector(text).matches(thing.labels)
+            for net in thing.nets
+            for port_name, protocol, port in thing.ports
+            if port_name == name
+        ]
+
+
+def same_icmp(header: tuple[int, int] | None, match: Any) -> bool:
+    return header is not None and header[0] == match.type and (match.code is None or header[1] == match.code)
+
+
+def flattened(rule: Rule, family: int) -> Rule | None:
+    """The rule as one family sees it, or None where it is absent there."""
+    if rule.ip_version is not None:
+        versions = {rule.ip_version}
+    else:
+        by_name = rule.protocol is not None and rule.protocol.by_name
+        versions = {1: {4}, 58: {6}}.get(rule.protocol.number, {4, 6}) if by_name and rule.protocol else {4, 6}
+    if family not in versions:
+        return None
+    sides = {}
+    for name in ("source", "destination"):
+        side = getattr(rule, name)
+        for key in ("nets", "not_nets"):
+            kept = tuple(net for net in getattr(side, key) if net.version == family)
+            if getattr(side, key) and not kept:
+                return None
+            side = replace(side, **{key: kept})
+        sides[name] = side
+    return replace(rule, **sides)
+
+
+def prefixed(text: str, prefix: str) -> str:
+    def change(found: re.Match[str]) -> str:
+        label = found[4]
+        return prefix + label if label is not None and label not in WORDS else found[0]
+
+    return TOKEN.sub(change, text)
+
+
+def policy_text(policy: CalicoPolicy) -> str:
+    text = policy.selector.text
+    for selector, prefix, label in (
+        (policy.namespace_selector, "pcns.", NAMESPACE),
+        (policy.service_account_selector, "pcsa.", ACCOUNT),
+    ):
+        if selector is not None:
+            added = prefixed(selector.text, prefix)
+            text = f"({text}) && ({added})" if text.strip() else added
+            if policy.namespace is None:
+                text = text.replace("all()", f"has({label})")
+    if policy.namespace is not None:
+        own = f"{NAMESPACE} == '{policy.namespace}'"
+        text = f"({text}) && {own}" if text.strip() else own
+    return text
+
+
+def side_text(side: EntityRule, namespace: str | None) -> tuple[str | None, str | None]:
+    """The positive and the negative selector of a side, as rewritten text."""
+    parts = []
+    accounts = side.service_accounts
+    if side.namespace_selector is not None:
+        text = prefixed(side.namespace_selector.text, "pcns.")
+        parts.append(text.replace("all()", f"has({NAMESPACE})").replace("global()", f"!has({NAMESPACE})"))
+    elif namespace is not None and (side.selector or side.not_selector or accounts):
+        parts.append(f"{NAMESPACE} == '{namespace}'")
+    if accounts is not None and accounts.names:
+        parts.append(f"{ACCOUNT} in {{{', '.join(map(repr, accounts.names))}}}")
+    if accounts is not None and accounts.selector is not None:
+        parts.append(prefixed(accounts.selector.text, "pcsa."))
+    if side.selector is not None:
+        parts.append(side.selector.text)
+    positive = " && ".join(f"({part})" for part in parts) if parts else None
+    return positive, side.not_selector.text if side.not_selector else None
+
+
+def implied_profiles(topology: Topology) -> dict[str, Profile]:
+    allow = (Rule(Action.ALLOW, HERE),)
+    found = {}
+    for name, namespace in topology.namespaces.items():
+        labels = {f"pcns.{k}": v for k, v in namespace.labels.items()} | {"pcns.projectcalico.org/name": name}
+        found[f"kns.{name}"] = Profile(f"kns.{name}", allow, allow, labels)
+        for account, own in namespace.service_accounts.items():
+            labels = {f"pcsa.{k}": v for k, v in own.items()} | {"pcsa.projectcalico.org/name": account}
+            found[f"ksa.{name}.{account}"] = Profile(f"ksa.{name}.{account}", (), (), labels)
+    return found
+
+
+def converted(policy: KubernetesNetworkPolicy) -> tuple[CalicoPolicy, dict[Direction, list[int]]]:
+    """The policy as Calico's, and for each of its rules the index of the one that it came from."""
+    rules: dict[Direction, list[Rule]] = {direction: [] for direction in Direction}
+    index_of: dict[Direction, list[int]] = {direction: [] for direction in Direction}
+    for direction in Direction:
+        for index, rule in enumerate(getattr(policy, direction.value)):
+            for made in converted_rule(rule, direction, policy.namespace):
+                rules[direction].append(made)
+                index_of[direction].append(index)
+    calico = CalicoPolicy(
+        kind="KubernetesNetworkPolicy",  # type: ignore[arg-type]  # a CalicoPolicy in all but its kind
+        name=policy.name,
+        namespace=policy.namespace,
+        tier="default",
+        order=1000.0,
+        selector=parse_selector(f"projectcalico.org/orchestrator == 'k8s' && ({label_text(policy.pod_selector)})"),
+        namespace_selector=None,
+        service_account_selector=None,
+        types=policy.types,
+        ingress=tuple(rules[Direction.INGRESS]),
+        egress=tuple(rules[Direction.EGRESS]),
+        place=policy.place,
+    )
+    return calico, index_of
+
+
+def converted_rule(rule: Any, direction: Direction, namespace: str) -> list[Rule]:
+    peers = [converted_peer(peer, namespace) for peer in rule.peers] or [EntityRule()]
+    made = []
+    for peer in peers:
+        for port in rule.ports or [None]:
+            protocol = None if port is None else ProtocolMatch(port.protocol, by_name=False)
+            ports: tuple[Any, ...] = ()
+            if port is not None and port.port is not None:
+                ports = (port.port if isinstance(port.port, str) else PortRange(port.port, port.end_port or port.port),)
+            if direction is Direction.INGRESS:
+                sides = {"source": peer, "destination": EntityRule(ports=ports)}
+            else:
+                sides = {"destination": replace(peer, ports=ports)}
+            made.append(Rule(Action.ALLOW, rule.place, protocol=protocol, **sides))
+    return made
+
+
+def converted_peer(peer: KubernetesPeer, namespace: str) -> EntityRule:
+    if peer.ip_block is not None:
+        return EntityRule(nets=(peer.ip_block.cidr,), not_nets=peer.ip_block.except_)
+    text = "projectcalico.org/orchestrator == 'k8s'"
+    if peer.pod_selector is not None:
+        text = f"{text} && ({label_text(peer.pod_selector)})"
+    if peer.namespace_selector is None:
+        return EntityRule(selector=parse_selector(f"{NAMESPACE} == '{namespace}' && {text}"))
+    return EntityRule(
+        selector=parse_selector(text), namespace_selector=parse_selector(label_text(peer.namespace_selector))
+    )
+
+
+def label_text(selector: LabelSelector) -> str:
+    parts = [f"{key} == '{value}'" for key, value in sorted(selector.match_labels.items())]
+    for requirement in selector.match_expressions:
+        values = ", ".join(map(repr, requirement.values))
+        key = requirement.key
+        parts.append(
+            {
+                "In": f"{key} in {{{values}}}",
+                "NotIn": f"{key} not in {{{values}}}",
+                "Exists": f"has({key})",
+                "DoesNotExist": f"! has({key})",
+            }[requirement.operator]
+        )
+    return " && ".join(parts) or "all()"

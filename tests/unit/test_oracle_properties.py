@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The oracle against a second model, against its own explanations, and against itself in other words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracle_brute_force import BruteForce
+from oracle_worlds import KEYS, World, calico_policies, flows_of, selectors, worlds
+
+from lab.oracle import Oracle, RuleDecision, Verdict
+from lab.policy.resources import CalicoPolicy, EntityRule, Resources, Rule
+from lab.policy.selector import Selector, parse_selector
+
+quick = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def spelled(verdict: Verdict) -> tuple[bool, tuple[object, ...]]:
+    decision = verdict.decided_by
+    direction = decision.direction.value if decision.direction is not None else None
+    if isinstance(decision, RuleDecision):
+        named = (direction, decision.tier, decision.kind, decision.namespace, decision.name, decision.rule)
+        return verdict.allowed, named
+    return verdict.allowed, (direction, decision.reason, decision.owner)
+
+
+def allowed(world: World) -> list[bool]:
+    oracle = Oracle(world.topology, world.resources)
+    return [verdict.allowed for verdict in oracle.verdicts(flows_of(world.topology))]
+
+
+@quick
+@given(worlds())
+def test_any_world_is_judged_as_brute_force_judges_it(world: World) -> None:
+    oracle, brute = Oracle(world.topology, world.resources), BruteForce(world.topology, world.resources)
+    for flow in flows_of(world.topology):
+        assert spelled(oracle.verdict(flow)) == brute.verdict(flow), oracle.explain(flow).render()
+
+
+@quick
+@given(worlds())
+def test_any_explanation_agrees_with_its_verdict(world: World) -> None:
+    oracle = Oracle(world.topology, world.resources)
+    for flow in flows_of(world.topology):
+        explanation = oracle.explain(flow)
+        assert explanation.verdict == oracle.verdict(flow)
+        assert json.loads(json.dumps(explanation.to_dict()))["verdict"] in explanation.render()
+
+
+def change_policies(world: World, change) -> World:
+    policies = tuple(made for policy in world.resources.policies for made in change(policy))
+    return replace(world, resources=replace(world.resources, policies=policies))
+
+
+def change_rules(world: World, change) -> World:
+    """Every rule of every Calico policy replaced by the rules that ``change`` makes of it."""
+
+    def changed(policy):
+        if not isinstance(policy, CalicoPolicy):
+            return (policy,)
+        lists = {
+            name: tuple(made for rule in getattr(policy, name) for made in change(rule))
+            for name in ("ingress", "egress")
+        }
+        return (replace(policy, **lists),)
+
+    return change_policies(world, changed)
+
+
+def split(rule: Rule) -> tuple[Rule, ...]:
+    """One rule for each of its source networks and destination ports."""
+    nets = [(net,) for net in rule.source.nets] or [()]
+    ports = [(port,) for port in rule.destination.ports] or [()]
+    if len({net.version for net in rule.source.nets}) > 1:
+        return (rule,)
+    return tuple(
+        replace(rule, source=replace(rule.source, nets=net), destination=replace(rule.destination, ports=port))
+        for net in nets
+        for port in ports
+    )
+
+
+@quick
+@given(worlds())
+def test_rule_split_in_several_gives_same_verdicts(world: World) -> None:
+    assert allowed(change_rules(world, split)) == allowed(world)
+
+
+def renamed(selector: Selector | None, text) -> Selector | None:
+    return None if selector is None or not selector.text else parse_selector(text(selector.text))
+
+
+def reworded(rule: Rule, text) -> Rule:
+    def side(entity: EntityRule) -> EntityRule:
+        return replace(entity, selector=renamed(entity.selector, text), not_selector=renamed(entity.not_selector, text))
+
+    return replace(rule, source=side(rule.source), destination=side(rule.destination))
+
+
+@quick
+@given(worlds())
+def test_selector_negated_twice_gives_same_verdicts(world: World) -> None:
+    def twice(text: str) -> str:
+        return f"!(! ({text}))"
+
+    assert allowed(change_rules(world, lambda rule: (reworded(rule, twice),))) == allowed(world)
+
+
+@quick
+@given(worlds(), selectors)
+def test_selector_or_its_opposite_selects_every_known_party(world: World, selector: Selector) -> None:
+    def everyone(rule: Rule) -> tuple[Rule, ...]:
+        return (replace(rule, source=replace(rule.source, selector=parse_selector("all()"))),)
+
+    def either(rule: Rule) -> tuple[Rule, ...]:
+        text = f"({selector.text}) || !({selector.text})"
+        return (replace(rule, source=replace(rule.source, selector=parse_selector(text))),)
+
+    assert allowed(change_rules(world, either)) == allowed(change_rules(world, everyone))
+
+
+@quick
+@given(worlds(calico_policies()))
+def test_labels_renamed_everywhere_give_same_verdicts(world: World) -> None:
+    names = dict(zip(KEYS, ("example.com/z-k", "z_l"), strict=True))
+
+    def text(written: str) -> str:
+        for old, new in names.items():
+            for before in ("(", " ", "!"):
+                written = f" {written}".replace(f"{before}{old} ", f"{before}{new} ").replace(
+                    f"{before}{old})", f"{before}{new})"
+                )
+        return written
+
+    def labels(given_labels):
+        return {names[key]: value for key, value in given_labels.items()}
+
+    topology = replace(
+        world.topology,
+        namespaces={
+            name: replace(
+                space,
+                labels=labels(space.labels),
+                service_accounts={account: labels(own) for account, own in space.service_accounts.items()},
+            )
+            for name, space in world.topology.namespaces.items()
+        },
+        workloads={name: replace(w, labels=labels(w.labels)) for name, w in world.topology.workloads.items()},
+    )
+
+    def rule(old: Rule) -> Rule:
+        def side(entity: EntityRule) -> EntityRule:
+            accounts = entity.service_accounts
+            if accounts is not None:
+                accounts = replace(accounts, selector=renamed(accounts.selector, text))
+            namespaces = renamed(entity.namespace_selector, text)
+            return replace(entity, namespace_selector=namespaces, service_accounts=accounts)
+
+        half = reworded(old, text)
+        return replace(half, source=side(half.source), destination=side(half.destination))
+
+    def policy(old: CalicoPolicy) -> CalicoPolicy:
+        return replace(
+            old,
+            selector=renamed(old.selector, text) or old.selector,
+            namespace_selector=renamed(old.namespace_selector, text),
+            service_account_selector=renamed(old.service_account_selector, text),
+            ingress=tuple(map(rule, old.ingress)),
+            egress=tuple(map(rule, old.egress)),
+        )
+
+    resources = world.resources
+    changed = Resources(
+        policies=tuple(policy(old) for old in resources.policies if isinstance(old, CalicoPolicy)),
+        tiers=resources.tiers,
+        profiles=tuple(
+            replace(
+                p,
+                labels_to_apply=labels(p.labels_to_apply),
+                ingress=tuple(map(rule, p.ingress)),
+                egress=tuple(map(rule, p.egress)),
+            )
+            for p in resources.profiles
+        ),
+        network_sets=tuple(replace(s, labels=labels(s.labels)) for s in resources.network_sets),
+    )
+    assert allowed(World(topology, changed)) == allowed(world)
+
+
+@quick
+@given(worlds(), st.randoms(use_true_random=False))
+def test_order_of_what_has_none_does_not_matter(world: World, random) -> None:
+    def shuffled(values):
+        return tuple(random.sample(values, len(values)))
+
+    def mixed(rule: Rule) -> tuple[Rule, ...]:
+        def side(entity: EntityRule) -> EntityRule:
+            lists = {key: shuffled(getattr(entity, key)) for key in ("nets", "not_nets", "ports", "not_ports")}
+            return replace(entity, **lists)
+
+        return (replace(rule, source=side(rule.source), destination=side(rule.destination)),)
+
+    mixed_world = change_rules(world, mixed)
+    resources = mixed_world.resources
+    kinds = {key: shuffled(getattr(resources, key)) for key in ("policies", "tiers", "profiles", "network_sets")}
+    spaces = dict(reversed(world.topology.namespaces.items()))
+    changed = World(replace(world.topology, namespaces=spaces), replace(resources, **kinds))
+    assert allowed(changed) == allowed(world)
+
+
+@quick
+@given(worlds(calico_policies()), st.integers(0, 3))
+def test_policy_cut_in_two_that_follow_each_other_gives_same_verdicts(world: World, at: int) -> None:
+    ranked = sorted(
+        world.resources.policies,
+        key=lambda p: (p.order is None, p.order or 0, f"{p.name}/{p.namespace or ''}/{p.kind}"),
+    )
+    orders = {id(policy): float(rank) for rank, policy in enumerate(ranked)}
+
+    def halves(policy: CalicoPolicy) -> tuple[CalicoPolicy, ...]:
+        order = orders[id(policy)]
+        first = replace(policy, order=order, ingress=policy.ingress[:at], egress=policy.egress[:at])
+        rest = replace(
+            policy, order=order + 0.5, ingress=policy.ingress[at:], egress=policy.egress[at:], name=f"{policy.name}-2"
+        )
+        return first, rest
+
+    assert allowed(change_policies(world, halves)) == allowed(world)
