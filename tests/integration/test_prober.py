@@ -386,3 +386,13 @@ def test_the_source_port_that_a_flow_names_is_sent(lab: Lab, prober: Prober) -> 
     with forward(lab, "node-1", "-p udp --sport 1234 -j DROP"):
         seen = prober.observe([plain, replace(plain, source_port=1234)])
     assert [observation.verdict for observation in seen] == ["allow", "deny"]
+
+
+@pytest.mark.parametrize("name", ["external-client", "one-node", "many-nodes"])
+def test_default_flows_of_other_topologies_are_all_delivered(name: str) -> None:
+    other = load_topology(name)
+    flows = default_flows(other)
+    with Lab(other) as made, Prober(made) as prober:
+        seen = prober.observe(flows)
+    assert flows
+    assert words(seen) == {"allow": len(flows)}

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of the verdict engine, in its shortest form."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lab.bench.verdicts import run
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="labs are built by root only")
+
+PROMISED = 50_000
+"""Verdicts a second on the two-node lab; the best of a few rounds, because a machine may be busy with other things."""
+
+
+def test_verdicts_come_at_the_promised_rate_and_beside_their_limit() -> None:
+    result = run(3)
+    rows = {row.what: row for row in result.rows}
+    assert list(rows) == ["verdicts", "limit", "end_to_end"]
+    assert set(result.ratios) == {"verdicts.of_limit", "verdicts.end_to_end"}
+    assert rows["verdicts"].spread.max >= PROMISED
+    assert rows["verdicts"].details["policies"] == 20
+    assert 0 < rows["verdicts"].details["allowed"] < rows["verdicts"].details["flows"]
