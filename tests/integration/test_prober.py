@@ -70,7 +70,7 @@ def forward(lab: Lab, node: str, *bodies: str) -> Iterator[None]:
 
 
 def flow(ends: tuple[str, str], protocol: int, family: Family = 4, port: int = 80, **more: object) -> Flow:
-    return Flow(*ends, protocol, port if protocol in PORTED else None, family, **more)  # type: ignore[arg-type]
+    return Flow(*ends, protocol, port if protocol in PORTED else None, family, **more)
 
 
 def words(seen: list[Observation]) -> Counter[str]:
@@ -197,7 +197,7 @@ def repeat_at_the_barrier(lab: Lab, frame: bytes, end: str, monkeypatch: pytest.
 
     def repeating(barrier: object, hops: int) -> bool:
         sock.send(frame)
-        return bool(wait(barrier, hops))  # type: ignore[arg-type]
+        return bool(wait(barrier, hops))
 
     monkeypatch.setattr(type(lab.barrier), "wait", repeating)
 

@@ -34,7 +34,7 @@ def frame(flow: Flow, ends: tuple[Address, Address], ident: int) -> bytes:
 
 
 def flow_of(protocol: int, ends: tuple[Address, Address], **more: object) -> Flow:
-    return Flow("a", "b", protocol, more.pop("port", None), ends[0].version, **more)  # type: ignore[arg-type]
+    return Flow("a", "b", protocol, more.pop("port", None), ends[0].version, **more)
 
 
 def with_own_checksums(data: bytes) -> bytes:

@@ -41,12 +41,12 @@ def test_backlog_drops_are_those_of_the_cpu(cpu: int, dropped: int) -> None:
 
 @pytest.mark.usefixtures("softnet")
 def test_counters_that_stand_still_mean_no_losses() -> None:
-    assert LossMeter({"n": Counter(0)}, 0).losses() is None  # type: ignore[dict-item]
+    assert LossMeter({"n": Counter(0)}, 0).losses() is None
 
 
 @pytest.mark.usefixtures("softnet")
 def test_conntrack_drops_are_told_with_their_node() -> None:
-    meter = LossMeter({"still": Counter(0), "full": Counter(4)}, 0)  # type: ignore[dict-item]
+    meter = LossMeter({"still": Counter(0), "full": Counter(4)}, 0)
     assert meter.losses() == (Reason.CONNTRACK, "4 on full")
 
 

@@ -44,7 +44,7 @@ def read_back(path: Path) -> list[CapturedFrame]:
 def test_frames_of_several_interfaces_are_read_back_oldest_first(
     frames: list[CapturedFrame], tmp_path_factory: object
 ) -> None:
-    path = Path(tmp_path_factory.mktemp("pcap")) / "frames.pcapng"  # type: ignore[attr-defined]
+    path = Path(tmp_path_factory.mktemp("pcap")) / "frames.pcapng"
     path.write_bytes(pcapng(frames))
     assert read_back(path) == sorted(frames, key=lambda frame: frame.time)
 
