@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -32,6 +33,8 @@ def _run(node: Node, argv: Sequence[str], package: str, stdin: str = "") -> Comp
     try:
         done = node.run(argv, stdin=stdin)
     except HostError as error:
+        if isinstance(error.__cause__, subprocess.TimeoutExpired):
+            raise
         raise HostError(
             error.what, place=f"node {node.name}", value=argv[0], next_step=f"apt-get install {package}"
         ) from error

@@ -53,7 +53,10 @@ class IptablesDataplane:
         self._sets.keep_only(_sets_of(wanted))
 
     def stop(self) -> None:
-        """Remove all chains, the jump to them and all sets."""
+        """Remove all chains, the jump to them and all sets.
+
+        What remains on the nft backend is the empty filter table that any iptables command makes.
+        """
         self._clear()
 
     def evidence(self) -> Evidence:
