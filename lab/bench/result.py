@@ -94,7 +94,7 @@ def interleave(rounds: int, measured: Mapping[str, Callable[[], float]]) -> dict
         raise LabError("no round to measure", value=rounds, allowed="1 or more")
     figures: dict[str, list[float]] = {name: [] for name in measured}
     for turn in range(rounds):
-        names = list(measured) if turn % 2 == 0 else list(reversed(measured))
+        names = list(measured)[:: 1 if turn % 2 == 0 else -1]
         for name in names:
             figures[name].append(measured[name]())
     return figures

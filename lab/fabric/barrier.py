@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from lab.fabric import settings
-from lab.fabric.messages import Interface, Wire, add_veth, set_up
+from lab.fabric.messages import Interface, Up, Wire
 from lab.fabric.namespace import new_namespace
 from lab.fabric.netlink import Netlink
 from lab.fabric.ready import wait_until_ready
@@ -37,25 +37,23 @@ _FAR: Final = Interface("the barrier", "in", 33, bytes.fromhex("020000000021"))
 
 
 class Barrier:
-    """A veth pair in a namespace of its own, which is held by the socket at either end."""
+    """A veth pair in a namespace of its own, held by one socket: it listens at one end and sends at the other."""
 
     def __init__(self, stack: ExitStack, wanted: Mapping[str, str]) -> None:
         """Make the pair, with these sysctls, in a new namespace, to which the calling thread is moved.
 
-        The sockets are closed by ``stack``.
+        The socket is closed by ``stack``.
         """
         namespace = new_namespace()
         try:
             settings.write(wanted)
             with Netlink() as netlink:
-                netlink.send((add_veth(Wire(_NEAR, _FAR, _MTU), namespace), set_up(_FAR.index)))
+                netlink.send((Wire(_NEAR, _FAR, _MTU).message(namespace), Up(_FAR.ifindex).message()))
                 wait_until_ready(netlink, (), "the barrier")
         finally:
             os.close(namespace)
-        self._out = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-        self._out.bind((_NEAR.name, 0))
-        self._in = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK))
-        self._in.bind((_FAR.name, _ETHERTYPE))
+        self._socket = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK))
+        self._socket.bind((_FAR.name, _ETHERTYPE))
         self._count = 0
 
     def wait(self, hops: int) -> bool:
@@ -69,13 +67,13 @@ class Barrier:
     def _round(self) -> bool:
         self._count += 1
         marker = _MARKER.pack(_FAR.mac, _NEAR.mac, _ETHERTYPE, self._count)
-        self._out.send(marker)
+        self._socket.sendto(marker, (_NEAR.name, 0))
         return self._seen(marker) or self._seen_late(marker)
 
     def _seen(self, marker: bytes) -> bool:
         """Take out what has come, stragglers of an earlier round included."""
         try:
-            while self._in.recv(_MARKER.size) != marker:
+            while self._socket.recv(_MARKER.size) != marker:
                 pass
         except BlockingIOError:
             return False
@@ -84,7 +82,7 @@ class Barrier:
     def _seen_late(self, marker: bytes) -> bool:
         # poll(2), because select(2) knows no descriptor above 1023.
         poller = select.poll()
-        poller.register(self._in, select.POLLIN)
+        poller.register(self._socket, select.POLLIN)
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             poller.poll(left * 1000)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from lab.fabric import settings
 from lab.fabric.barrier import Barrier
-from lab.fabric.messages import add_veth
 from lab.fabric.namespace import enter, new_namespace
 from lab.fabric.netlink import NETLINK_NETFILTER, Netlink
 from lab.fabric.plan import Plan, Step
@@ -72,10 +71,10 @@ def _wanted() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _take(step: Step, namespaces: Mapping[str, int]) -> None:
-    wires = [add_veth(wire, namespaces[wire.far.host]) for wire in step.wires]
+    wires = [wire.message(namespaces[wire.far.host]) for wire in step.wires]
     enter(namespaces[step.host])
     with Netlink() as netlink:
-        netlink.send((*wires, *step.messages))
+        netlink.send([*wires, *(deed.message() for deed in step.deeds)])
 
 
 def _sockets(stack: ExitStack, descriptor: int) -> RouterSockets:

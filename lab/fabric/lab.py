@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from lab.fabric.barrier import Barrier
 from lab.fabric.build import build
-from lab.fabric.messages import set_neighbour
+from lab.fabric.messages import Neighbour
 from lab.fabric.namespace import aside
 from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.netlink import Message
@@ -118,10 +118,14 @@ class Lab:
         for router, sockets in self._built.sockets.items():
             ports = [port for name in self._plan.ends if (port := self._plan.ports[name]).far.host == router]
             sockets.route.send(
-                [set_neighbour(port.far.index, address, mac_of(port)) for port in ports for address in port.addresses]
+                [
+                    Neighbour(port.far.ifindex, address, mac_of(port)).message()
+                    for port in ports
+                    for address in port.addresses
+                ]
             )
 
 
 def _end_port(host: NamespaceNode, port: PlannedPort) -> EndPort:
     near = port.near
-    return EndPort(host, near.name, near.index, near.mac, port.far.mac, port.addresses)
+    return EndPort(host, near.name, near.ifindex, near.mac, port.far.mac, port.addresses)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few requests of rtnetlink(7) that a lab is made of, as packed messages."""
+"""The few things that a lab is made of, and the requests of rtnetlink(7) that make them."""
 
 from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from lab.fabric.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message, attribute, attributes
 from lab.topology import Address
@@ -14,19 +13,18 @@ from lab.topology import Address
 __all__ = [
     "FIRST_INDEX",
     "LOOPBACK",
+    "Deed",
     "Interface",
+    "Neighbour",
+    "OwnAddress",
+    "Route",
+    "Up",
     "Wire",
-    "add_address",
-    "add_default_route",
-    "add_route",
-    "add_veth",
     "get_links",
     "get_route",
     "is_local",
     "is_ready",
     "link_index",
-    "set_neighbour",
-    "set_up",
 ]
 
 LOOPBACK: Final = 1
@@ -64,87 +62,106 @@ _ONE_QUEUE = attribute(_IFLA_NUM_TX_QUEUES, _U32.pack(1)) + attribute(_IFLA_NUM_
 _KIND_VETH = attribute(_IFLA_INFO_KIND, b"veth")
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(NamedTuple):
     """One end of a wire: the host (namespace) that it is in, and what it is to be there."""
 
     host: str
     name: str
-    index: int
+    ifindex: int
     mac: bytes
 
+    def body(self, mtu: int, flags: int) -> bytes:
+        """How a request describes it."""
+        return (
+            _IFINFOMSG.pack(0, 0, self.ifindex, flags, flags)
+            + attribute(_IFLA_IFNAME, self.name.encode("ascii") + b"\0")
+            + attribute(_IFLA_ADDRESS, self.mac)
+            + attribute(_IFLA_MTU, _U32.pack(mtu))
+            + _ONE_QUEUE
+        )
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+
+class Wire(NamedTuple):
     """A veth pair, made in the host of its near end; the two indexes must differ."""
 
     near: Interface
     far: Interface
     mtu: int
 
-
-def add_veth(wire: Wire, far_namespace: int) -> Message:
-    """Make a wire whose far end is born in the namespace of that descriptor; the near end is up, the far one not."""
-    peer = _link(wire.far, wire.mtu, flags=0) + attribute(_IFLA_NET_NS_FD, _U32.pack(far_namespace))
-    data = attribute(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer))
-    body = _link(wire.near, wire.mtu, flags=_IFF_UP) + attribute(_IFLA_LINKINFO, _KIND_VETH + data)
-    about = f"the veth {wire.near.name} of {wire.near.host} to {wire.far.name} of {wire.far.host}"
-    return Message(_RTM_NEWLINK, _NEW, body, about)
+    def message(self, far_namespace: int) -> Message:
+        """Make it, the far end in the namespace of that descriptor; the near end is up then, the far one not."""
+        peer = self.far.body(self.mtu, flags=0) + attribute(_IFLA_NET_NS_FD, _U32.pack(far_namespace))
+        data = attribute(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer))
+        body = self.near.body(self.mtu, flags=_IFF_UP) + attribute(_IFLA_LINKINFO, _KIND_VETH + data)
+        return Message(_RTM_NEWLINK, _NEW, body, "a veth for", self.far.name)
 
 
-def _link(interface: Interface, mtu: int, flags: int) -> bytes:
-    return (
-        _IFINFOMSG.pack(0, 0, interface.index, flags, flags)
-        + attribute(_IFLA_IFNAME, interface.name.encode("ascii") + b"\0")
-        + attribute(_IFLA_ADDRESS, interface.mac)
-        + attribute(_IFLA_MTU, _U32.pack(mtu))
-        + _ONE_QUEUE
-    )
+class Up(NamedTuple):
+    """An interface is up."""
+
+    ifindex: int
+
+    def message(self) -> Message:
+        """Bring it up."""
+        return Message(
+            _RTM_SETLINK, 0, _IFINFOMSG.pack(0, 0, self.ifindex, _IFF_UP, _IFF_UP), "an interface that is up"
+        )
 
 
-def set_up(index: int) -> Message:
-    """Bring an interface up."""
-    return Message(_RTM_SETLINK, 0, _IFINFOMSG.pack(0, 0, index, _IFF_UP, _IFF_UP), "an interface that is to be up")
+class OwnAddress(NamedTuple):
+    """An interface has an address without a network, usable at once (no duplicate detection)."""
+
+    ifindex: int
+    address: Address
+
+    def message(self) -> Message:
+        """Give it the address."""
+        family, packed = _FAMILY[self.address.version], self.address.packed
+        body = _IFADDRMSG.pack(family, self.address.max_prefixlen, _IFA_F_NODAD, _RT_SCOPE_UNIVERSE, self.ifindex)
+        body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+        return Message(_RTM_NEWADDR, _NEW, body, "the address", self.address)
 
 
-def add_address(index: int, address: Address) -> Message:
-    """Give an interface an address of its own, without a network; usable at once (no duplicate detection)."""
-    family, packed = _FAMILY[address.version], address.packed
-    body = _IFADDRMSG.pack(family, address.max_prefixlen, _IFA_F_NODAD, _RT_SCOPE_UNIVERSE, index)
-    body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
-    return Message(_RTM_NEWADDR, _NEW, body, f"the address {address}")
+class Route(NamedTuple):
+    """What goes to one address, or with None to any, leaves by an interface.
+
+    Its owner is behind the interface itself, or behind a gateway that needs no route of its own.
+    """
+
+    ifindex: int
+    address: Address | None
+    gateway: Address | None = None
+
+    def message(self) -> Message:
+        """Put the route into the main table."""
+        scope, flags, data = _RT_SCOPE_LINK, 0, attribute(_RTA_OIF, _U32.pack(self.ifindex))
+        family, bits = socket.AF_UNSPEC, 0
+        if self.gateway is not None:
+            family, scope, flags = _FAMILY[self.gateway.version], _RT_SCOPE_UNIVERSE, _RTNH_F_ONLINK
+            data += attribute(_RTA_GATEWAY, self.gateway.packed)
+        if self.address is not None:
+            family, bits = _FAMILY[self.address.version], self.address.max_prefixlen
+            data += attribute(_RTA_DST, self.address.packed)
+        body = _RTMSG.pack(family, bits, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, scope, _RTN_UNICAST, flags) + data
+        return Message(_RTM_NEWROUTE, _NEW, body, "the route to", self.address or "everything")
 
 
-def add_route(address: Address, index: int, gateway: Address | None = None) -> Message:
-    """Send what goes to one address out of an interface, to its owner itself or to a gateway behind it."""
-    to = attribute(_RTA_DST, address.packed) + attribute(_RTA_OIF, _U32.pack(index))
-    about = f"the route to {address}"
-    if gateway is None:
-        return _route(address, address.max_prefixlen, to, about)
-    return _route_by(gateway, address.max_prefixlen, to, about)
+class Neighbour(NamedTuple):
+    """Who has an address behind an interface, for good."""
+
+    ifindex: int
+    address: Address
+    mac: bytes
+
+    def message(self) -> Message:
+        """Say so, whatever was said before."""
+        body = _NDMSG.pack(_FAMILY[self.address.version], self.ifindex, _NUD_PERMANENT, 0, _RTN_UNICAST)
+        body += attribute(_NDA_DST, self.address.packed) + attribute(_NDA_LLADDR, self.mac)
+        return Message(_RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, "the neighbour", self.address)
 
 
-def add_default_route(gateway: Address, index: int) -> Message:
-    """Send everything that has no other route to a gateway that needs no route itself."""
-    return _route_by(gateway, 0, attribute(_RTA_OIF, _U32.pack(index)), f"the default route by {gateway}")
-
-
-def _route(address: Address, bits: int, to: bytes, about: str) -> Message:
-    head = (_FAMILY[address.version], bits, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_LINK, _RTN_UNICAST)
-    return Message(_RTM_NEWROUTE, _NEW, _RTMSG.pack(*head, 0) + to, about)
-
-
-def _route_by(gateway: Address, bits: int, to: bytes, about: str) -> Message:
-    head = (_FAMILY[gateway.version], bits, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST)
-    body = _RTMSG.pack(*head, _RTNH_F_ONLINK) + to + attribute(_RTA_GATEWAY, gateway.packed)
-    return Message(_RTM_NEWROUTE, _NEW, body, about)
-
-
-def set_neighbour(index: int, address: Address, mac: bytes) -> Message:
-    """Say for good who has an address behind an interface, whatever was said before."""
-    body = _NDMSG.pack(_FAMILY[address.version], index, _NUD_PERMANENT, 0, _RTN_UNICAST)
-    body += attribute(_NDA_DST, address.packed) + attribute(_NDA_LLADDR, mac)
-    return Message(_RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, f"the neighbour {address}")
+Deed = Up | OwnAddress | Route | Neighbour
+"""One thing that is said to a host."""
 
 
 def get_links() -> Message:

@@ -11,7 +11,6 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final, TypeVar
 
 from lab.errors import HostError
@@ -70,9 +69,9 @@ def new_namespace() -> int:
         raise _refused("to hold a network namespace", error.errno or 0) from error
 
 
-def sysctl_path(name: str) -> Path:
+def sysctl_path(name: str) -> str:
     """The file of a sysctl under ``net``, as the thread that opens it sees it."""
-    return Path("/proc/sys/net", *name.split("."))
+    return f"/proc/sys/net/{name.replace('.', '/')}"
 
 
 def _refused(what: str, code: int) -> HostError:

@@ -57,12 +57,13 @@ _TIMEOUT_SECONDS: Final = 10.0
 
 
 class Message(NamedTuple):
-    """One request without its header; ``about`` names the object in an error message."""
+    """One request without its header; ``about`` and ``which`` name its object, should the kernel refuse it."""
 
     kind: int
     flags: int
     body: bytes
     about: str
+    which: object = ""
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -162,7 +163,7 @@ def _errors(message: Message, body: bytes) -> Iterator[HostError]:
     (code,) = _ERRNO.unpack_from(body)
     if code:
         yield HostError(
-            f"the kernel refused {message.about}: {_said(body) or os.strerror(-code)}",
+            f"the kernel refused {f'{message.about} {message.which}'.rstrip()}: {_said(body) or os.strerror(-code)}",
             next_step="run 'policylab doctor' to see what this host lacks",
         )
 

@@ -16,18 +16,7 @@ from itertools import count
 from typing import Final
 
 from lab.errors import TopologyError
-from lab.fabric.messages import (
-    FIRST_INDEX,
-    LOOPBACK,
-    Interface,
-    Wire,
-    add_address,
-    add_default_route,
-    add_route,
-    set_neighbour,
-    set_up,
-)
-from lab.fabric.netlink import Message
+from lab.fabric.messages import FIRST_INDEX, LOOPBACK, Deed, Interface, Neighbour, OwnAddress, Route, Up, Wire
 from lab.topology import Address, End, Node, Topology, Workload
 
 __all__ = ["PORT", "UNDERLAY", "Plan", "PlannedPort", "Step", "plan"]
@@ -55,7 +44,7 @@ class Step:
 
     host: str
     wires: tuple[Wire, ...]
-    messages: tuple[Message, ...]
+    deeds: tuple[Deed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +83,26 @@ def plan(topology: Topology) -> Plan:
 
 @dataclass(slots=True)
 class _Planner:
-    """Takes down what each host has to be told; ``wires`` and ``messages`` are keyed by host."""
+    """Takes down what each host has to be told; ``wires`` and ``deeds`` are keyed by host."""
 
     topology: Topology
     ports: dict[str, PlannedPort] = field(default_factory=dict)
     indexes: Iterator[int] = field(default_factory=lambda: count(FIRST_INDEX))
     wires: dict[str, list[Wire]] = field(default_factory=lambda: defaultdict(list))
-    messages: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
+    deeds: dict[str, list[Deed]] = field(default_factory=lambda: defaultdict(list))
 
     def plan(self) -> Plan:
         topology = self.topology
         ends = (*topology.workloads, *topology.externals)
         for host in (UNDERLAY, *topology.nodes, *ends):
-            self.messages[host].append(set_up(LOOPBACK))
+            self.deeds[host].append(Up(LOOPBACK))
         for node in topology.nodes.values():
             self._hang(node, UNDERLAY, f"node{len(self.ports)}")
         for external in topology.externals.values():
             self._hang(external, UNDERLAY, f"port{len(self.ports)}")
         for workload in topology.workloads.values():
             self._hang(workload, workload.node, workload.interface)
-            self._route_by_node(workload, self.ports[workload.node].far.index)
+            self._route_by_node(workload, self.ports[workload.node].far.ifindex)
         # The far end of a wire is told things only after the near one's host has made it.
         steps = [self._step(host) for host in (*ends, *topology.nodes, UNDERLAY)]
         return Plan(
@@ -125,36 +114,36 @@ class _Planner:
         )
 
     def _step(self, host: str) -> Step:
-        return Step(host, tuple(self.wires[host]), tuple(self.messages[host]))
+        return Step(host, tuple(self.wires[host]), tuple(self.deeds[host]))
 
     def _hang(self, end: End, router: str, interface: str) -> None:
         """Give an end its wire to a router, its addresses, and the one way out; tell the router of it."""
         near, far = self._index(end.name, PORT), self._index(router, interface, _GATEWAY_MAC)
         port = self.ports[end.name] = PlannedPort(near, far, end.addresses)
         self.wires[end.name].append(Wire(near, far, MTU))
-        own, routers = self.messages[end.name], self.messages[router]
-        own.extend(add_address(near.index, address) for address in port.addresses)
+        own, routers = self.deeds[end.name], self.deeds[router]
+        own.extend(OwnAddress(near.ifindex, address) for address in port.addresses)
         for version in sorted({address.version for address in port.addresses}):
-            own.append(set_neighbour(near.index, _GATEWAYS[version], far.mac))
-            own.append(add_default_route(_GATEWAYS[version], near.index))
-        routers.append(set_up(far.index))
+            own.append(Neighbour(near.ifindex, _GATEWAYS[version], far.mac))
+            own.append(Route(near.ifindex, None, _GATEWAYS[version]))
+        routers.append(Up(far.ifindex))
         for address in port.addresses:
-            routers.append(set_neighbour(far.index, address, near.mac))
-            routers.append(add_route(address, far.index))
+            routers.append(Neighbour(far.ifindex, address, near.mac))
+            routers.append(Route(far.ifindex, address))
         if isinstance(end, Node):
-            routers.extend(set_neighbour(far.index, gateway, near.mac) for gateway in _NODE_SIDE.values())
+            routers.extend(Neighbour(far.ifindex, gateway, near.mac) for gateway in _NODE_SIDE.values())
 
     def _route_by_node(self, workload: Workload, index: int) -> None:
         """Tell the underlay behind which node's port a workload is."""
-        routes = (add_route(address, index, _NODE_SIDE[address.version]) for address in workload.addresses)
-        self.messages[UNDERLAY].extend(routes)
+        routes = (Route(index, address, _NODE_SIDE[address.version]) for address in workload.addresses)
+        self.deeds[UNDERLAY].extend(routes)
 
     def _link_steps(self) -> Iterator[Step]:
         """Make the topology's extra wires: up at both ends, without addresses."""
         for link in self.topology.links:
             near, far = (self._index(host, link.interface) for host in link.between)
             yield Step(near.host, (Wire(near, far, link.mtu or MTU),), ())
-            yield Step(far.host, (), (set_up(far.index),))
+            yield Step(far.host, (), (Up(far.ifindex),))
 
     def _index(self, host: str, interface: str, mac: bytes | None = None) -> Interface:
         index = next(self.indexes)
