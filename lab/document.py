@@ -45,6 +45,13 @@ class Document:
         """The data: dict (keys are always text), list, str, int, float, bool; None only inside."""
         return self._root.value
 
+    def at(self, path: Sequence[Step]) -> Any:
+        """The data at ``path``, which must exist."""
+        data = self._root.value
+        for step in path:
+            data = data[step]
+        return data
+
     def place(self, path: Sequence[Step] = (), *, key: bool = False) -> Place:
         """Tell the place of the value at ``path``, or of its nearest ancestor that exists.
 

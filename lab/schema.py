@@ -115,9 +115,7 @@ def validate(model: type[Model], document: Document, error: type[LabError], at: 
     Raises ``error`` for one fault and LabErrors of ``error`` for several, each at the place of its value or,
     where the key itself is at fault, of its key. What the alternatives of a union have to say is put together.
     """
-    data = document.value
-    for step in at:
-        data = data[step]
+    data = document.at(at)
     try:
         return model.model_validate(data)
     except ValidationError as problem:

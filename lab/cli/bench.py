@@ -15,7 +15,9 @@ BENCHMARKS = {"lab": "lab.bench.fabric", "verdicts": "lab.bench.verdicts"}
 
 @click.command()
 @click.argument("what", type=click.Choice(sorted(BENCHMARKS)))
-@click.option("--rounds", type=click.IntRange(min=1, max=1000), default=7, show_default=True, help="Interleaved rounds.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1, max=1000), default=7, show_default=True, help="Interleaved rounds."
+)
 @click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the results."
 )

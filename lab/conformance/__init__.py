@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The expectations, how they are held against a dataplane, and how a failure is told."""

@@ -33,7 +33,8 @@ def grid(outcome: Outcome, limit: int = GRID_ROWS) -> Iterator[str]:
     for row in outcome.results.rows[:limit]:
         mark = "  WRONG" if row.wrong else ""
         observed = row.observed or "nothing sent"
-        yield f"{_ends(row)}  {flow_text(row.flow)} ipv{row.flow.family}: expected {row.expected}, observed {observed}{mark}"
+        flow = f"{_ends(row)}  {flow_text(row.flow)} ipv{row.flow.family}"
+        yield f"{flow}: expected {row.expected}, observed {observed}{mark}"
     left_out = len(outcome.results.rows) - limit
     if left_out > 0:
         yield f"... and {left_out} rows more"

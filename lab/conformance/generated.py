@@ -48,7 +48,7 @@ class Generated:
     judge: Judge
     dataplane: type[Dataplane]
     seen: Counter[str] = field(default_factory=Counter)
-    failing: Scenario | None = None
+    failing: list[Scenario] = field(default_factory=list)
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
@@ -77,11 +77,11 @@ class Generated:
         self.seen["scenarios"] += 1
         self.seen.update(row.expected for row in outcome.results.rows)
         if not outcome.conformant:
-            self.failing = scenario
+            self.failing.append(scenario)
             raise _WrongError
 
     def _tell(self, drawn_from: int | None) -> str:
-        assert self.failing is not None  # set wherever _WrongError is raised
+        """Tell of the last failing scenario: Hypothesis ends with the smallest."""
         seed_text = "derandomised" if drawn_from is None else str(drawn_from)
-        bundle = Bundle(self.failing, self.dataplane.name, EXPECTATION, seed_text)
+        bundle = Bundle(self.failing[-1], self.dataplane.name, EXPECTATION, seed_text)
         return self.judge.tell(bundle, TITLE, self.dataplane)

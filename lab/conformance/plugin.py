@@ -81,9 +81,7 @@ class Recorder:
         self._listener = listener
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Function, call: pytest.CallInfo[None]
-    ) -> Iterator[None]:
+    def pytest_runtest_makereport(self, item: pytest.Function, call: pytest.CallInfo[None]) -> Iterator[None]:
         """Record the call of a test, and also its set-up or tear-down when that went wrong."""
         report: pytest.TestReport = yield  # type: ignore[assignment]  # pluggy sends the inner hooks' result
         if call.when == "call" or not report.passed:
@@ -93,7 +91,7 @@ class Recorder:
 
 def _record(item: pytest.Function, report: pytest.TestReport) -> Record:
     parameters = item.callspec.params
-    case, dataplane = parameters.get("case"), cast(type[Dataplane], parameters["dataplane"])
+    case, dataplane = parameters.get("case"), cast("type[Dataplane]", parameters["dataplane"])
     if isinstance(case, Case):
         expectation, title, level = case.id, case.title, case.level
     else:

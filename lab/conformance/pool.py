@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -91,13 +90,10 @@ class Pool:
     ) -> Outcome:
         """Apply what was before, then the resources; send the flows and compare them with the oracle.
 
-        The scenario is read from files in ``directory`` (a throw-away one when None), where the places in the
-        outcome then point; a recorder keeps the packets on their way. Raises LabError when it does
+        With a ``directory`` the scenario is written there first, and the outcome's places point into its files; a
+        recorder keeps the packets on their way. Raises LabError when it does
         not load, HostError when the lab cannot be had; a failing dataplane is an outcome.
         """
-        if directory is None:
-            with tempfile.TemporaryDirectory(prefix="policylab-") as scratch:
-                return self.run(scenario, dataplane, recorder, Path(scratch))
         loaded = scenario.load(directory)
         verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
         name = _name(scenario, dataplane)

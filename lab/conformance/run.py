@@ -50,7 +50,7 @@ def run_conformance(
 
 
 def _arguments(dataplanes: Sequence[str], profile: str, directory: Path, topology: Path | None) -> list[str]:
-    """pytest's command line: our own settings, nothing of the directory in which the user stands."""
+    """The command line of pytest: our own settings, nothing of the directory in which the user stands."""
     os.environ.pop("PYTEST_ADDOPTS", None)
     named = [word for name in dataplanes for word in ("--dataplane", name)]
     settings = str(files(__package__) / "suite" / "pytest.ini")

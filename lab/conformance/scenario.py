@@ -9,13 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from lab.document import read_documents
+from lab.document import document_of, read_documents
 from lab.errors import PolicyError, TopologyError
-from lab.policy.load import load_resources
+from lab.policy.load import load_resources, resources_of
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
-from lab.topology.flows_file import load_flows
-from lab.topology.load import load_topology
+from lab.topology.flows_file import flows_of, load_flows
+from lab.topology.load import load_topology, topology_of
 
 __all__ = ["Entry", "LoadedScenario", "Scenario"]
 
@@ -67,17 +67,31 @@ class Scenario:
             (directory / BEFORE).mkdir(exist_ok=True)
             (directory / BEFORE / f"{number:02}.yaml").write_text(_dump(documents))
 
-    def load(self, directory: Path) -> LoadedScenario:
-        """Write the scenario and read it as a user's files are read; places then point into ``directory``."""
-        self.write(directory)
-        topology = load_topology(directory / TOPOLOGY)
-        earlier = sorted((directory / BEFORE).glob("*.yaml"))
+    def load(self, directory: Path | None = None) -> LoadedScenario:
+        """Read the scenario as a user's files are read; written to ``directory`` first, if there is one.
+
+        Places then point into the files; without a directory they have no lines.
+        """
+        if directory is not None:
+            self.write(directory)
+            topology = load_topology(directory / TOPOLOGY)
+            return LoadedScenario(
+                topology,
+                tuple(load_resources([file], topology) for file in sorted((directory / BEFORE).glob("*.yaml"))),
+                load_resources([directory / RESOURCES], topology),
+                load_flows(directory / FLOWS, topology),
+            )
+        topology = topology_of(document_of(self.topology, TOPOLOGY))
         return LoadedScenario(
             topology,
-            tuple(load_resources([file], topology) for file in earlier),
-            load_resources([directory / RESOURCES], topology),
-            load_flows(directory / FLOWS, topology),
+            tuple(_resources(documents, topology) for documents in self.before),
+            _resources(self.resources, topology),
+            flows_of(document_of(list(self.flows), FLOWS), topology),
         )
+
+
+def _resources(entries: Sequence[Entry], topology: Topology) -> Resources:
+    return resources_of([document_of(entry, RESOURCES) for entry in entries], topology)
 
 
 def _documents(file: Path) -> tuple[Entry, ...]:

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import reduce
-from operator import getitem
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +15,7 @@ from lab.topology import Topology
 if TYPE_CHECKING:
     from lab.policy.read.kinds import AnyResource, Identity
 
-__all__ = ["load_resources", "resource_entries"]
+__all__ = ["load_resources", "resource_entries", "resources_of"]
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
@@ -33,15 +31,24 @@ def load_resources(paths: Sequence[Path | str], topology: Topology) -> Resources
         PolicyError: something is wrong with a file or a resource.
         LabErrors: several things are; they come in the order of the files.
     """
+    errors: list[LabError] = []
+    return _resources((document for file in _files(paths) for document in _documents(file, errors)), topology, errors)
+
+
+def resources_of(documents: Iterable[Document], topology: Topology) -> Resources:
+    """Read the resources of documents; raises what ``load_resources`` raises."""
+    return _resources(documents, topology, [])
+
+
+def _resources(documents: Iterable[Document], topology: Topology, errors: list[LabError]) -> Resources:
+    """Read all resources; ``errors`` takes what is wrong, also what is found while ``documents`` are read."""
     from lab.policy.read.kinds import read_resource
     from lab.schema import raise_all
 
-    errors: list[LabError] = []
     seen: dict[Identity, Place] = {}
     resources = [
         resource
-        for file in _files(paths)
-        for document in _documents(file, errors)
+        for document in documents
         for at in _resources_of(document)
         if (resource := read_resource(document, at, topology, seen, errors)) is not None
     ]
@@ -52,7 +59,7 @@ def load_resources(paths: Sequence[Path | str], topology: Topology) -> Resources
 def resource_entries(paths: Sequence[Path | str]) -> list[dict[str, object]]:
     """The resources of files and directories as plain data, each a document of its own, read but not checked."""
     return [
-        reduce(getitem, at, document.value)
+        document.at(at)
         for file in _files(paths)
         for document in read_documents(file, PolicyError)
         for at in _resources_of(document)

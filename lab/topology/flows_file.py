@@ -27,7 +27,7 @@ from lab.schema import MAX_ERRORS, StrictModel, listing, raise_all, refusal, sug
 from lab.topology.flows import FAMILIES, Family, Flow, HttpRequest, IcmpHeader
 from lab.topology.model import Endpoint, Topology, Workload, address_of
 
-__all__ = ["flow_to_dict", "load_flows", "read_flow"]
+__all__ = ["flow_to_dict", "flows_of", "load_flows", "read_flow"]
 
 _FAMILY_NAMES: dict[Family, str] = {4: "ipv4", 6: "ipv6"}
 _FAMILY_NUMBERS = {name: number for number, name in _FAMILY_NAMES.items()}
@@ -47,7 +47,11 @@ def load_flows(path: Path | str, topology: Topology) -> tuple[Flow, ...]:
     if len(documents) != 1:
         found = f"{len(documents)} documents" if documents else "nothing"
         raise TopologyError(f"the file holds {found}", place=str(path), allowed="one list of flows")
-    document = documents[0]
+    return flows_of(documents[0], topology)
+
+
+def flows_of(document: Document, topology: Topology) -> tuple[Flow, ...]:
+    """Read the flows of a document; raises what ``load_flows`` raises."""
     if not isinstance(document.value, list):
         raise TopologyError("the document is no list", place=document.place(), allowed="a list of flows")
     flows: list[Flow] = []

@@ -26,7 +26,7 @@ from lab.topology.schema import (
 )
 from lab.topology.shipped import shipped_names, shipped_topology
 
-__all__ = ["load_topology"]
+__all__ = ["load_topology", "topology_of"]
 
 _NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """The label that the API server gives every namespace (Kubernetes 1.22 and later)."""
@@ -55,8 +55,12 @@ def load_topology(path: Path | str) -> Topology:
             allowed=f"a file, or one of {listing(shipped_names())}",
             next_step=suggestion(str(path), shipped_names()),
         )
-    document = _the_document(file)
-    return _Loader(document, validate(TopologyModel, document, TopologyError)).load(file)
+    return topology_of(_the_document(file))
+
+
+def topology_of(document: Document) -> Topology:
+    """Read a topology from a document; raises what ``load_topology`` raises."""
+    return _Loader(document, validate(TopologyModel, document, TopologyError)).load(Path(document.file))
 
 
 def _the_document(file: Path) -> Document:

@@ -121,20 +121,20 @@ def rules(draw):
     protocol = draw(protocols)
     is_icmp = protocol is not None and protocol.number in (1, 58)
     return Rule(
-        action=draw(some(Action.ALLOW, Action.ALLOW, Action.DENY, Action.PASS, Action.LOG)),
+        action=draw(some(Action.ALLOW, Action.ALLOW, Action.DENY, Action.DENY, Action.PASS, Action.LOG)),
         place=HERE,
         ip_version=draw(some(None, None, None, 4, 6)),
         protocol=protocol,
-        not_protocol=draw(st.none() | st.none() | protocols),
+        not_protocol=draw(st.none() | st.none() | st.none() | protocols),
         icmp=draw(icmp) if is_icmp else None,
-        not_icmp=draw(st.none() | icmp),
-        source=draw(entity_rules()),
-        destination=draw(entity_rules()),
+        not_icmp=draw(st.none() | st.none() | icmp),
+        source=draw(entity_rules() | st.just(EntityRule())),
+        destination=draw(entity_rules() | st.just(EntityRule())),
     )
 
 
-rule_lists = st.lists(rules(), max_size=3).map(tuple)
-directions = st.sets(some(*Direction), min_size=1).map(frozenset)
+rule_lists = st.lists(rules(), min_size=1, max_size=4).map(tuple)
+directions = some(frozenset(Direction), frozenset(Direction), *(frozenset({direction}) for direction in Direction))
 
 
 @st.composite
@@ -146,7 +146,7 @@ def calico_policies(draw):
         namespace=namespace,
         tier=draw(some("default", "default", "early", "late", "unknown")),
         order=draw(some(None, 1.0, 2.0, 1000.0)),
-        selector=draw(selectors | st.just(parse_selector(""))),
+        selector=draw(st.just(parse_selector("")) | st.just(parse_selector("all()")) | selectors),
         namespace_selector=draw(st.none() | maybe_selectors) if namespace is None else None,
         service_account_selector=draw(st.none() | maybe_selectors),
         types=draw(directions),
@@ -204,13 +204,15 @@ network_sets = st.builds(NetworkSet, some("s", "t"), some(None, "x", "y"), label
 @st.composite
 def all_resources(draw, policies=policies):
     return Resources(
-        policies=tuple(draw(st.lists(policies, min_size=1, max_size=4, unique_by=by_name))),
+        policies=tuple(draw(st.lists(policies, min_size=3, max_size=6, unique_by=by_name))),
         tiers=(
             Tier("early", draw(some(1.0, 1_000.0)), draw(st.booleans())),
             Tier("late", draw(some(None, 1e9)), draw(st.booleans())),
         ),
-        profiles=tuple(draw(st.lists(profiles, max_size=2, unique_by=lambda profile: profile.name))),
-        network_sets=tuple(draw(st.lists(network_sets, max_size=2, unique_by=lambda s: (s.namespace, s.name)))),
+        profiles=tuple(draw(st.lists(profiles, min_size=1, max_size=2, unique_by=lambda profile: profile.name))),
+        network_sets=tuple(
+            draw(st.lists(network_sets, min_size=1, max_size=3, unique_by=lambda s: (s.namespace, s.name)))
+        ),
     )
 
 

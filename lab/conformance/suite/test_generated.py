@@ -15,7 +15,10 @@ from lab.topology.load import load_topology
 
 @pytest.mark.expectation(EXPECTATION, TITLE)
 def test_generated_scenarios_hold(
-    dataplane: type[Dataplane], judge: Judge, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    dataplane: type[Dataplane],
+    judge: Judge,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Every drawn flow gets the oracle's verdict."""
     given = request.config.getoption("--topology")
