@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from lab.errors import HostError
-from lab.fabric.namespace import sysctl_path
+from lab.fabric.namespace import refused, sysctl_path
 
 __all__ = ["END", "ROUTER", "differing", "write"]
 
@@ -50,7 +49,7 @@ def write(settings: Mapping[str, str]) -> None:
         try:
             _write(name, value)
         except OSError as error:
-            raise _refused(name, value, error) from error
+            raise refused(f"to set the sysctl net.{name} to {value!r}", error.errno or 0) from error
 
 
 def _write(name: str, value: str) -> None:
@@ -66,12 +65,4 @@ def _read(name: str) -> str:
     try:
         return Path(sysctl_path(name)).read_text(encoding="ascii").strip()
     except OSError as error:
-        raise _refused(name, None, error) from error
-
-
-def _refused(name: str, value: str | None, error: OSError) -> HostError:
-    return HostError(
-        f"the sysctl net.{name} cannot be {'read' if value is None else 'written'}: {error.strerror}",
-        value=value,
-        next_step="run 'policylab doctor' to see what this host lacks",
-    )
+        raise refused(f"to read the sysctl net.{name}", error.errno or 0) from error
