@@ -17,7 +17,8 @@ from lab.fabric.namespace import refused, sysctl_path
 
 __all__ = ["END", "ROUTER", "differing", "write"]
 
-# Milliseconds, the largest that the kernel takes: reports of multicast membership wait for a random part of it.
+# Milliseconds, the largest that the kernel takes: the second report of a multicast membership waits for a random
+# part of it. In version 1 of the protocol the first is sent while the lab is made; in version 2 a moment later.
 _NEVER: Final = str(2**31 - 1)
 
 _COMMON: Final = {
@@ -26,7 +27,8 @@ _COMMON: Final = {
     "ipv6.conf.default.accept_dad": "0",
     # No link-local addresses: all neighbours are known, and there is nothing to solicit routers with.
     "ipv6.conf.default.addr_gen_mode": "1",
-    "ipv6.conf.default.mldv2_unsolicited_report_interval": _NEVER,
+    "ipv6.conf.default.force_mld_version": "1",
+    "ipv6.conf.default.mldv1_unsolicited_report_interval": _NEVER,
     "ipv4.conf.all.rp_filter": "0",
     "ipv4.conf.default.rp_filter": "0",
 }
