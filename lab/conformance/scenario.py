@@ -17,7 +17,7 @@ from lab.topology import Flow, Topology
 from lab.topology.flows_file import flows_of, load_flows
 from lab.topology.load import load_topology, topology_of
 
-__all__ = ["Entry", "LoadedScenario", "Scenario"]
+__all__ = ["BEFORE", "FLOWS", "RESOURCES", "TOPOLOGY", "Entry", "LoadedScenario", "Scenario"]
 
 Entry = Mapping[str, object]
 """One YAML document or flow as plain data."""
