@@ -1,27 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rival ``ip -batch``, as an expert writes it: one process makes all namespaces, one all wires, one fills each.
+"""The rival ``ip -batch``, as an expert writes it: one process makes all namespaces, then one fills each.
 
-The files are written beforehand. It need not wait until the lab is ready, makes no barrier, and is spared the
-settings of ends, which it could only write by one more process each: what is left away favours it.
+The files are written beforehand. It need not wait until the lab is ready and makes no barrier, which favours it.
 """
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
-from lab.bench.fabric_rival import NamedRival
+from lab.bench.fabric_rival import NAMES, NamedRival
 from lab.errors import HostError
 from lab.fabric.messages import LOOPBACK, Deed, Interface, Neighbour, OwnAddress, Route, Wire
+from lab.fabric.namespace import sysctl_path
 from lab.topology import Topology
 
 __all__ = ["IpBatch"]
-
-_FORWARDING: Final = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
 
 
 class IpBatch(NamedRival):
@@ -57,40 +54,39 @@ class IpBatch(NamedRival):
             ) from failed
 
     def _files(self) -> dict[str, list[str]]:
-        """Scripts and batches by file name; the batch of a namespace has its name."""
-        names = self.names
-        ends = {
-            (end.host, end.ifindex): end.name for step in self.plan.steps for wire in step.wires for end in wire[:2]
-        }
-        batches: dict[str, list[str]] = {}
-        for step in self.plan.steps:
-            devices = {index: name for (host, index), name in ends.items() if host == step.host} | {LOOPBACK: "lo"}
-            quiet = [f"link set dev {device} addrgenmode none" for device in devices.values() if device != "lo"]
-            near = [f"link set dev {wire.near.name} up" for wire in step.wires]
-            batches[names[step.host]] = [*quiet, *near, *(_line(deed, devices[deed.ifindex]) for deed in step.deeds)]
-        return batches | {
-            "names": [f"netns add {name}" for name in names.values()],
-            "wires": [_wire(wire, names) for step in self.plan.steps for wire in step.wires],
+        """Scripts and batches by file name; what fills a namespace has its name."""
+        names, routers = self.names, self.plan.routers
+        ends = [end for step in self.plan.steps for wire in step.wires for end in (wire.near, wire.far)]
+        files = {
+            "all": [f"netns add {name}" for name in names.values()],
             "gone": [f"netns del {name}" for name in names.values()],
-            "up.sh": [
-                "ip -batch names",
-                *(f"ip netns exec {names[host]} sh -c '{_FORWARDING}'" for host in self.plan.routers),
-                f"ip -n {names[self.plan.routers[0]]} -batch wires",
-                *(f"ip -n {name} -batch {name}" for name in batches),
-            ],
             "down.sh": ["ip -batch gone"],
+            "routers.sh": _settings(self.of_routers),
+            "ends.sh": _settings(self.of_ends),
+            # A router's settings come before its wires, which others make.
+            "up.sh": ["ip -batch all", *(f"nsenter --net={NAMES / names[host]} sh -eu routers.sh" for host in routers)],
         }
+        for step in self.plan.steps:
+            name = names[step.host]
+            devices = {LOOPBACK: "lo"} | {end.ifindex: end.name for end in ends if end.host == step.host}
+            deeds = [_line(deed, devices[deed.ifindex]) for deed in step.deeds]
+            files[name] = [*(_wire(wire, names) for wire in step.wires), *deeds]
+            fill = f"nsenter --net={NAMES / name} sh -euc '. ./ends.sh; exec ip -batch {name}'"
+            files["up.sh"].append(f"ip -n {name} -batch {name}" if step.host in routers else fill)
+        return files
 
 
-def _wire(wire: Wire, names: dict[str, str]) -> str:
-    return f"link add name {_end(wire.near, wire, names)} type veth peer name {_end(wire.far, wire, names)}"
+def _settings(wanted: Mapping[str, str]) -> list[str]:
+    return [f"echo {value} > {sysctl_path(name)}" for name, value in wanted.items()]
 
 
-def _end(end: Interface, wire: Wire, names: dict[str, str]) -> str:
-    return (
-        f"{end.name} index {end.ifindex} address {end.mac.hex(':')} mtu {wire.mtu} numtxqueues 1 numrxqueues 1 "
-        f"netns {names[end.host]}"
-    )
+def _wire(wire: Wire, names: Mapping[str, str]) -> str:
+    far = f"{_end(wire.far, wire.mtu)} netns {names[wire.far.host]}"
+    return f"link add name {_end(wire.near, wire.mtu)} up type veth peer name {far}"
+
+
+def _end(end: Interface, mtu: int) -> str:
+    return f"{end.name} index {end.ifindex} address {end.mac.hex(':')} mtu {mtu} numtxqueues 1 numrxqueues 1"
 
 
 def _line(deed: Deed, device: str) -> str:

@@ -44,7 +44,7 @@ class Pyroute2(NamedRival):
                 netns.create(name)
                 stack.callback(netns.remove, name)
                 routes[host] = stack.enter_context(IPRoute(netns=name))
-                self._set(name, settings.ROUTER if host in self.plan.routers else settings.END)
+                self._set(name, self.of_routers if host in self.plan.routers else self.of_ends)
             self._fill(routes)
             self._stack = stack.pop_all()
 

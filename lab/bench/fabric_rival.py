@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.errors import HostError
+from lab.fabric import settings
+from lab.fabric.build import missing_settings
 from lab.fabric.lab import Lab
 from lab.fabric.namespace import aside
 from lab.fabric.namespace_node import NamespaceNode
@@ -83,6 +85,7 @@ class NamedRival(Rival):
     def __init__(self, name: str, topology: Topology) -> None:
         super().__init__(name)
         self.plan = plan(topology)
+        self.of_routers, self.of_ends = aside(missing_settings)
         self.names = {host: f"n{at}" for at, host in enumerate((*self.plan.routers, *self.plan.ends))}
 
     def prepared(self) -> AbstractContextManager[object]:
@@ -150,6 +153,8 @@ def _picture(nodes: Iterable[NamespaceNode]) -> Picture:
 
 
 def _facts(node: NamespaceNode) -> Iterator[tuple[Any, ...]]:
+    wanted = settings.ROUTER.keys() | settings.END.keys()
+    yield node.name, "settings", *sorted(node.inside(lambda: settings.read(wanted)).items())
     names = {link["index"]: link.get("ifname") for link in node.interfaces()}
     for link in node.interfaces():
         features = map(link.get, ("ifname", "address", "mtu", "num_tx_queues", "num_rx_queues"))

@@ -9,13 +9,13 @@ written, because a write costs about as much as a veth's route.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from lab.fabric.namespace import refused, sysctl_path
 
-__all__ = ["END", "ROUTER", "differing", "write"]
+__all__ = ["END", "ROUTER", "read", "write"]
 
 # Milliseconds, the largest that the kernel takes: the second report of a multicast membership waits for a random
 # part of it. In version 1 of the protocol the first is sent while the lab is made; in version 2 a moment later.
@@ -40,9 +40,9 @@ ROUTER: Final = _COMMON | {"ipv4.ip_forward": "1", "ipv6.conf.all.forwarding": "
 """Of nodes and the underlay."""
 
 
-def differing(wanted: Mapping[str, str]) -> dict[str, str]:
-    """What of these settings this thread's namespace does not have yet."""
-    return {name: value for name, value in wanted.items() if _read(name) != value}
+def read(names: Iterable[str]) -> dict[str, str]:
+    """The sysctls of this thread's namespace; raises HostError naming the one that cannot be read."""
+    return {name: _read(name) for name in names}
 
 
 def write(settings: Mapping[str, str]) -> None:
