@@ -52,13 +52,13 @@ PATH_FAULTS = (
     Fault(
         "sctp-black-hole",
         "What policy has accepted is lost after it, for one protocol.",
-        "protocol.sctp.ports-enforced",
+        "control.no-policy",
         path=tuple(both_families(_NFT, "mangle", "POSTROUTING", "-p sctp -j DROP")),
     ),
     Fault(
         "masquerade",
-        "Packets between nodes take the address of the node, so that the other one's policy sees a stranger.",
-        "rule.nets.first-and-last-address",
+        "Packets that leave a node take its address, so that nobody behind it knows who sent them.",
+        "control.no-policy",
         path=tuple(both_families(_NFT, "nat", "POSTROUTING", "! -o cali+ -j MASQUERADE")),
     ),
 )

@@ -349,9 +349,7 @@ SNAPSHOT_FAULTS = (
         "ignores-icmp-code",
         "Looks at the type of ICMP messages only.",
         "icmp.negated.type-and-code",
-        snapshot=change_rules(
-            lambda rule: replace(rule, icmp=_any_code(rule.icmp), not_icmp=_any_code(rule.not_icmp))
-        ),
+        snapshot=change_rules(lambda rule: replace(rule, icmp=_any_code(rule.icmp), not_icmp=_any_code(rule.not_icmp))),
     ),
     Fault(
         "log-accepts",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from changes import change_endpoints, change_tiers, in_each_direction
@@ -101,25 +101,23 @@ def _seen_first(policies: Iterable[PolicyId], old: tuple[PolicyId, ...]) -> list
     return sorted(policies, key=lambda key: rank.get(key, len(old)))
 
 
+def _in_each_tier(change: Callable[[EndpointPolicy, TierPolicies], TierPolicies]) -> Callable[[Snapshot], Snapshot]:
+    return change_endpoints(
+        lambda endpoint, _snapshot: replace(endpoint, tiers=tuple(change(endpoint, tier) for tier in endpoint.tiers))
+    )
+
+
 def _order_stays(before: Snapshot, after: Snapshot) -> Snapshot:
     """Policies that were there keep their order among each other, and new ones come last."""
     places = _places(before)
 
-    def kept(endpoint: EndpointPolicy, _snapshot: Snapshot) -> EndpointPolicy:
-        return replace(
-            endpoint,
-            tiers=tuple(
-                in_each_direction(
-                    tier,
-                    lambda direction, policies, name=tier.name: _seen_first(
-                        policies, places.get((endpoint.interface, name, direction), ())
-                    ),
-                )
-                for tier in endpoint.tiers
-            ),
-        )
+    def kept(endpoint: EndpointPolicy, tier: TierPolicies) -> TierPolicies:
+        def change(direction: Direction, policies: tuple[PolicyId, ...]) -> Iterable[PolicyId]:
+            return _seen_first(policies, places.get((endpoint.interface, tier.name, direction), ()))
 
-    return change_endpoints(kept)(after)
+        return in_each_direction(tier, change)
+
+    return _in_each_tier(kept)(after)
 
 
 def _ties_by_creation(before: Snapshot, after: Snapshot) -> Snapshot:
@@ -137,18 +135,12 @@ def _ties_by_creation(before: Snapshot, after: Snapshot) -> Snapshot:
 
         return in_each_direction(tier, change)
 
-    return change_endpoints(
-        lambda endpoint, _snapshot: replace(
-            endpoint, tiers=tuple(sorted_ties(endpoint, tier) for tier in endpoint.tiers)
-        )
-    )(after)
+    return _in_each_tier(sorted_ties)(after)
 
 
 def _defaults_stay(before: Snapshot, after: Snapshot) -> Snapshot:
     known = {tier.name: tier.pass_by_default for end in before.endpoints.values() for tier in end.tiers}
-    return change_tiers(
-        lambda tier: replace(tier, pass_by_default=known.get(tier.name, tier.pass_by_default))
-    )(after)
+    return change_tiers(lambda tier: replace(tier, pass_by_default=known.get(tier.name, tier.pass_by_default)))(after)
 
 
 STEP_FAULTS = (
