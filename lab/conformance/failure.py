@@ -13,6 +13,7 @@ from lab.conformance.pool import Outcome
 from lab.conformance.results import Row
 from lab.conformance.scenario import BEFORE, RESOURCES, TOPOLOGY
 from lab.conformance.wording import decision_text, flow_text
+from lab.protocols import protocol_label
 from lab.topology import DEFAULT_SOURCE_PORT, Topology, address_of
 from lab.topology.load import load_topology
 
@@ -99,7 +100,8 @@ def _wire(row: Row, topology: Topology) -> str:
         address = None if end is None else address_of(end, flow.family)
         shown = f"[{address}]" if flow.family == 6 else str(address)
         ends.append(f"{name} {shown}" if flow.port is None else f"{name} {shown}:{port}")
-    return f"{ends[0]} -> {ends[1]} {flow_text(flow)}"
+    rest = f" {flow_text(flow)}" if flow.port is None else f"/{protocol_label(flow.protocol)}"
+    return f"{ends[0]} -> {ends[1]}{rest}"
 
 
 def _files(example: Counterexample) -> list[str]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from socket import socket
 from types import TracebackType
 from typing import Final, Self
 
@@ -30,23 +32,27 @@ class Ends:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._stack = ExitStack()
+        self._sockets: list[socket] = []
         self._taps: dict[tuple[str, ...], Tap] = {}
         self._senders: dict[tuple[str, ...], Sender] = {}
         self._loads: dict[Flow, Load] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._stack = stack
+            stack.push(self.__exit__)
             for name, port in self._lab.ports.items():
                 self._frames(name, port.interface)
-            self._stack = stack.pop_all()
+            stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        # The kernel waits for a grace period before it lets go of a packet socket (12 ms here): all wait together.
+        with ThreadPoolExecutor(max_workers=max(len(self._sockets), 1)) as closers:
+            for _ in closers.map(socket.close, self._sockets):
+                pass
+        self._sockets.clear()
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -126,10 +132,10 @@ class Ends:
         key = (name, f"ip{family}")
         if key not in self._senders:
             sender = raw_sender(name, self._lab.nodes[name], family)
-            self._stack.enter_context(sender.socket)
+            self._sockets.append(sender.socket)
             self._senders[key] = sender
         return self._senders[key]
 
     def _keep(self, tap: Tap) -> Tap:
-        self._stack.enter_context(tap.socket)
+        self._sockets.append(tap.socket)
         return tap
