@@ -15,6 +15,7 @@ from lab.conformance.failure import failure_text, grid
 from lab.conformance.pool import Outcome, Pool
 from lab.conformance.shrink import DEFAULT_SECONDS
 from lab.conformance.wording import decision_text
+from lab.errors import HostError
 
 __all__ = ["Judge"]
 
@@ -48,7 +49,15 @@ class Judge:
         """Find the smallest counterexample, save its bundle, and put it into words."""
         name = re.sub(r"[^A-Za-z0-9.+-]", "_", f"{dataplane.name}-{bundle.expectation}")
         directory = self.report / "bundles" / name
-        return failure_text(title, investigate(self.pool, dataplane, bundle, directory, self.shrink_seconds))
+        try:
+            return failure_text(title, investigate(self.pool, dataplane, bundle, directory, self.shrink_seconds))
+        except OSError as error:
+            raise HostError(
+                f"{title}: it fails, and the counterexample cannot be saved",
+                place=str(directory),
+                value=error.strerror,
+                next_step="make room there, or name another directory with --report",
+            ) from error
 
     def _hold_control(self, case: Case, dataplane: type[Dataplane]) -> str | None:
         """Every flow of a case must be seen allowed without policy, or a later "denied" would prove nothing."""

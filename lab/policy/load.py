@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,15 +70,22 @@ def resource_entries(paths: Sequence[Path | str]) -> list[dict[str, object]]:
 def _files(paths: Sequence[Path | str]) -> Iterator[Path]:
     """All files that the paths stand for; a path that does not exist is left to the reader to complain about."""
     for path in map(Path, paths):
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if _is_resource_file(file, path))
-        else:
-            yield path
+        yield from sorted(_files_below(path)) if os.path.isdir(path) else [path]  # noqa: PTH112  (no error if too long)
 
 
-def _is_resource_file(file: Path, directory: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(directory).parts)
-    return file.suffix in _SUFFIXES and not hidden and not file.is_dir()
+def _files_below(directory: Path) -> Iterator[Path]:
+    """All resource files of a directory; one that cannot be looked into is an error and not an empty one."""
+    for folder, folders, names in os.walk(directory, onerror=_refuse_folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if _is_resource_file(name))
+
+
+def _refuse_folder(problem: OSError) -> None:
+    raise PolicyError(f"cannot be read: {problem.strerror}", place=str(problem.filename))
+
+
+def _is_resource_file(name: str) -> bool:
+    return Path(name).suffix in _SUFFIXES and not name.startswith(".")
 
 
 def _documents(file: Path, errors: list[LabError]) -> list[Document]:
