@@ -125,7 +125,8 @@ class Builder:
     def _count(self, values: int, event: _Event) -> None:
         self._values += values
         if self._values > MAX_VALUES:
-            raise self._refuse("too many values", event, allowed=f"at most {MAX_VALUES}, every alias counted in full")
+            allowed = f"at most {MAX_VALUES}, every alias counted in full"
+            raise self._refuse("too many values", event, allowed=allowed, next_step="split it into several files")
 
     def _fill_sequence(self, node: Node, start: _Event, depth: int) -> None:
         self._check_tag(start, "seq")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -65,6 +66,7 @@ def main() -> None:
             mistake.show()
         status = EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: it would change the exit code
         complain("policylab: interrupted; nothing of the lab is left behind")
         status = EXIT_INTERRUPTED
     except LabError as error:

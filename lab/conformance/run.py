@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from lab.conformance.record import Record, Report
-from lab.errors import LabError
+from lab.errors import HostError, LabError
 
 __all__ = ["run_conformance"]
 
@@ -41,7 +41,15 @@ def run_conformance(
         records.append(record)
         listener(record)  # type: ignore[operator]
 
-    status = pytest.main(_arguments(dataplanes, profile, directory, topology), plugins=[Recorder(listen)])
+    try:
+        status = pytest.main(_arguments(dataplanes, profile, directory, topology), plugins=[Recorder(listen)])
+    except OSError as error:  # pytest tells failures of tests in its own way: this is its own junit.xml
+        raise HostError(
+            "the report cannot be written",
+            place=str(directory),
+            value=error.strerror,
+            next_step="make room there, or name another directory with --report",
+        ) from error
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):

@@ -73,16 +73,16 @@ def _is_there(file: Path) -> bool:
 
 def _the_document(file: Path) -> Document:
     documents = read_documents(file, TopologyError)
-    if len(documents) != 1:
-        found = f"{len(documents)} documents" if documents else "nothing"
-        raise TopologyError(f"the file holds {found}", place=str(file), allowed="one topology a file")
-    value = documents[0].value
+    value = documents[0].value if documents else None
     if isinstance(value, dict) and "apiVersion" in value and "kind" in value:
         raise TopologyError(
             f"is a resource of kind {value['kind']}, not a topology",
             place=documents[0].place(("kind",)),
             next_step="name the topology first, the resources after it",
         )
+    if len(documents) != 1:
+        found = f"{len(documents)} documents" if documents else "nothing"
+        raise TopologyError(f"the file holds {found}", place=str(file), allowed="one topology a file")
     return documents[0]
 
 
