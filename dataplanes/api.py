@@ -17,7 +17,10 @@ from lab.fabric.node import Completed, Node
 from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
 from lab.policy.snapshot import (
     EndpointPolicy,
+    FailsafePort,
+    HostPolicy,
     IpSet,
+    NodeSettings,
     PolicyId,
     PortMember,
     RuleOrigin,
@@ -48,12 +51,15 @@ __all__ = [
     "Direction",
     "EndpointPolicy",
     "Evidence",
+    "FailsafePort",
     "HostError",
+    "HostPolicy",
     "IcmpMatch",
     "IpSet",
     "LabError",
     "Net",
     "Node",
+    "NodeSettings",
     "PolicyId",
     "PortMember",
     "PortRange",
@@ -83,6 +89,13 @@ class Capability(Enum):
     NAMED_PORTS = "policy.named-ports"
     NETWORK_SETS = "policy.network-sets"
     LIVE_UPDATE = "update.live"
+    SERVICES = "policy.services"
+    ADMIN_POLICIES = "policy.admin"
+    HOST_ENDPOINTS = "host.endpoints"
+    APPLY_ON_FORWARD = "host.apply-on-forward"
+    PRE_DNAT = "host.pre-dnat"
+    DO_NOT_TRACK = "host.do-not-track"
+    NAT_OUTGOING = "host.nat-outgoing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,19 @@ from lab.policy.resources import Direction
 __all__ = ["Decision", "DefaultDecision", "DefaultReason", "RuleDecision", "Verdict"]
 
 DefaultReason = Literal[
-    "tier-end-deny", "profile", "no-policy", "no-profile", "missing-profile", "encapsulation", "self"
+    "tier-end-deny",
+    "profile",
+    "no-policy",
+    "no-profile",
+    "missing-profile",
+    "encapsulation",
+    "self",
+    "failsafe",
+    "host-endpoint-without-policy",  # closed but for failsafes
+    "endpoint-to-host",  # DefaultEndpointToHostAction, after the workload's egress policy
+    "host-to-own-workload",  # always open
+    "conntrack-invalid",
+    "no-backend",  # a node port behind which nobody is
 ]
 
 

@@ -13,7 +13,10 @@ from lab.topology import Address, Net
 
 __all__ = [
     "EndpointPolicy",
+    "FailsafePort",
+    "HostPolicy",
     "IpSet",
+    "NodeSettings",
     "PolicyId",
     "PortMember",
     "RuleOrigin",
@@ -155,6 +158,51 @@ class EndpointPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """A host endpoint of this node, on one of its interfaces, or on every one without its own (``interface`` "*").
+
+    Four lists of tiers, for four stages of a packet's way: ``tiers`` for what begins or ends on the node
+    (filter INPUT and OUTPUT; profiles after them, and failsafe ports before), ``forward_tiers`` for what passes
+    through (no failsafes, no profiles), ``pre_dnat_tiers`` before DNAT (ingress only) and ``untracked_tiers`` before
+    conntrack. The last two pass what none of their policies decided; "*" has no untracked policy.
+    """
+
+    interface: str
+    name: str
+    tiers: tuple[TierPolicies, ...]
+    profiles: tuple[str, ...]
+    forward_tiers: tuple[TierPolicies, ...]
+    pre_dnat_tiers: tuple[TierPolicies, ...]
+    untracked_tiers: tuple[TierPolicies, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailsafePort:
+    """A port of the node that no policy of a host endpoint closes; ``net`` limits the other side, None does not."""
+
+    protocol: int
+    port: int
+    net: Net | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What holds for the whole node, defaults filled in."""
+
+    endpoint_to_host_action: Literal["drop", "return", "accept"] = "drop"
+    failsafe_inbound: tuple[FailsafePort, ...] = ()
+    failsafe_outbound: tuple[FailsafePort, ...] = ()
+    allow_vxlan_from_workloads: bool = False
+    allow_ipip_from_workloads: bool = False
+    vxlan_port: int = 4789
+    drop_invalid: bool = False
+    """Drop packets that conntrack calls INVALID ahead of policy; False leaves them to the policy."""
+    masquerade: tuple[Net, ...] = ()
+    """Pools whose packets leave with the node's address when their destination is in none of ``pools``."""
+    pools: tuple[Net, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that one node enforces; keys: interface name, policy id, profile name, set id."""
 
@@ -163,3 +211,6 @@ class Snapshot:
     policies: Mapping[PolicyId, SnapshotPolicy]
     profiles: Mapping[str, SnapshotProfile]
     ip_sets: Mapping[str, IpSet]
+    host_endpoints: Mapping[str, HostPolicy] = field(default_factory=dict)
+    """By interface name; "*" is one."""
+    settings: NodeSettings = NodeSettings()
