@@ -20,6 +20,7 @@ from lab.oracle.conditions import (
 from lab.oracle.packet import Side
 from lab.oracle.peers import given, is_party, not_party, party_test
 from lab.oracle.ports import has_port, named_by, not_port
+from lab.oracle.services import is_backend
 from lab.policy.resources import Action, EntityRule, Rule
 from lab.protocols import ICMP, ICMPV6
 from lab.topology import Family
@@ -88,6 +89,8 @@ def _side_conditions(side: Side, entity: EntityRule, namespace: str | None) -> I
         yield is_party(side, who)
     elif negative is not None:
         yield not_party(side, negative)
+    if entity.services is not None:
+        yield is_backend(side, entity.services)
     if entity.ports:
         yield has_port(side, entity.ports)
         if who is not None and any(isinstance(port, str) for port in entity.ports):

@@ -8,21 +8,32 @@ from dataclasses import dataclass
 from math import inf
 
 from lab.errors import Place
+from lab.oracle.admin import is_subject, judged_admin_rules
 from lab.oracle.kubernetes import judged_kubernetes_rules, selects
 from lab.oracle.peers import account_test, given, namespace_test
 from lab.oracle.rules import JudgedRule, judged_rules
 from lab.oracle.world import ACCOUNT_LABEL, NAMESPACE_LABEL, Party
-from lab.policy.resources import CalicoPolicy, Direction, KubernetesNetworkPolicy, Policy, Resources, Tier
+from lab.policy.resources import (
+    AdminPolicy,
+    CalicoPolicy,
+    Direction,
+    KubernetesNetworkPolicy,
+    Policy,
+    Resources,
+    Tier,
+)
 from lab.policy.selector import Selector, parse_selector
 
 __all__ = ["JudgedPolicy", "JudgedTier", "judged_tiers"]
 
-_BUILT_IN = (
-    Tier("kube-admin", 1_000, pass_by_default=True),
-    Tier("default", 1_000_000, pass_by_default=False),
-    Tier("kube-baseline", 10_000_000, pass_by_default=True),
-)
+_ADMIN_TIER = "kube-admin"
 _KUBERNETES_TIER = "default"
+_BASELINE_TIER = "kube-baseline"
+_BUILT_IN = (
+    Tier(_ADMIN_TIER, 1_000, pass_by_default=True),
+    Tier(_KUBERNETES_TIER, 1_000_000, pass_by_default=False),
+    Tier(_BASELINE_TIER, 10_000_000, pass_by_default=True),
+)
 _KUBERNETES_ORDER = 1000.0
 
 Subject = Callable[[Party], bool]
@@ -78,11 +89,23 @@ def _tier(name: str, tier: Tier | None, policies: list[JudgedPolicy]) -> JudgedT
 
 
 def _tier_name(policy: Policy) -> str:
-    return policy.tier if isinstance(policy, CalicoPolicy) else _KUBERNETES_TIER
+    match policy:
+        case CalicoPolicy():
+            return policy.tier
+        case KubernetesNetworkPolicy():
+            return _KUBERNETES_TIER
+        case AdminPolicy():
+            return _BASELINE_TIER if policy.baseline else _ADMIN_TIER
 
 
 def _judged(policy: Policy) -> JudgedPolicy:
-    return _judged_calico(policy) if isinstance(policy, CalicoPolicy) else _judged_kubernetes(policy)
+    match policy:
+        case CalicoPolicy():
+            return _judged_calico(policy)
+        case KubernetesNetworkPolicy():
+            return _judged_kubernetes(policy)
+        case AdminPolicy():
+            return _judged_admin(policy)
 
 
 def _judged_calico(policy: CalicoPolicy) -> JudgedPolicy:
@@ -111,6 +134,22 @@ def _judged_kubernetes(policy: KubernetesNetworkPolicy) -> JudgedPolicy:
         subject=("pods", namespace, repr(pods)),
         selects=lambda party: party.is_pod and party.namespace == namespace and selects(pods, party.labels),
         rules={d: judged_kubernetes_rules(written[d], namespace, d) for d in policy.types},
+    )
+
+
+def _judged_admin(policy: AdminPolicy) -> JudgedPolicy:
+    """A direction without rules is as one in which the policy selects nobody: it never isolates."""
+    written = {Direction.INGRESS: policy.ingress, Direction.EGRESS: policy.egress}
+    subject = policy.subject
+    return JudgedPolicy(
+        kind=policy.kind,
+        namespace=None,
+        name=policy.name,
+        order=float(policy.priority),
+        place=policy.place,
+        subject=("subject", repr(subject)),
+        selects=lambda party: is_subject(subject, party),
+        rules={d: judged_admin_rules(rules, d) for d, rules in written.items() if rules},
     )
 
 

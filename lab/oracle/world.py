@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who stands at which address: pods and network sets with the labels that selectors see.
+"""Who stands at which address: pods, network sets and nodes, with the labels that selectors see.
 
-A selector in a rule resolves to addresses, not to endpoints (semantics 2.12). So the model asks of an address
+A selector in a rule resolves to addresses, not to endpoints (Calico: the label index). So the model asks of an address
 which *parties* stand at it, and of a party which labels it has: its own and those inherited from profiles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from lab.oracle.backends import backends
 from lab.oracle.nets import NetIndex
 from lab.policy.resources import NetworkSet, Resources
-from lab.topology import Address, Port, Topology, Workload
+from lab.topology import Address, Node, Port, Topology, Workload
 
 __all__ = ["ACCOUNT_LABEL", "NAMESPACE_LABEL", "Location", "Party", "World", "profile_names"]
 
@@ -39,6 +40,8 @@ class Party:
     account_labels: Mapping[str, str]
     ports: tuple[Port, ...] = ()
     profiles: tuple[str, ...] = ()
+    node: str | None = None
+    """On which node a pod runs."""
 
     @property
     def namespace(self) -> str | None:
@@ -56,7 +59,8 @@ class Location:
     """An address of an end and the parties at it, pods among them; one Location an address, compared by identity.
 
     ``identity`` is the same for all locations whose parties have the same labels. ``named`` holds every
-    (protocol, port) that has a name there.
+    (protocol, port) that has a name there. ``services`` are those by (namespace, name) that have a backend at the
+    address, with the (protocol, port) at which it serves each. ``nodes`` are those whose own address this is.
     """
 
     address: Address
@@ -64,6 +68,8 @@ class Location:
     pods: tuple[Party, ...]
     identity: int
     named: frozenset[tuple[int, int]]
+    services: Mapping[tuple[str, str], frozenset[tuple[int, int]]] = field(default_factory=dict)
+    nodes: tuple[Node, ...] = ()
 
 
 class World:
@@ -79,6 +85,11 @@ class World:
         self._sets = NetIndex(
             (net, party) for found in resources.network_sets for party in (self._set(found),) for net in found.nets
         )
+        self._backends = backends(resources.endpoint_slices)
+        self._nodes_at: dict[Address, list[Node]] = {}
+        for node in topology.nodes.values():
+            for address in node.addresses:
+                self._nodes_at.setdefault(address, []).append(node)
         self._locations: dict[Address, Location] = {}
         self._identities: dict[frozenset[tuple[bool, frozenset[tuple[str, str]]]], int] = {}
 
@@ -96,7 +107,8 @@ class World:
         looks = frozenset((party.is_pod, frozenset(party.labels.items())) for party in parties)
         identity = self._identities.setdefault(looks, len(self._identities))
         named = frozenset((port.protocol, port.port) for pod in pods for port in pod.ports)
-        return Location(address, parties, pods, identity, named)
+        services, nodes = self._backends.get(address, {}), tuple(self._nodes_at.get(address, ()))
+        return Location(address, parties, pods, identity, named, services, nodes)
 
     def _pod(self, workload: Workload) -> Party:
         """A workload as Calico ingests a pod: forged labels stripped, its own facts added (1.5, 6.1)."""
@@ -106,7 +118,8 @@ class World:
             own[ACCOUNT_LABEL] = workload.service_account
         profiles = profile_names(workload)
         labels = self._inherit(own, profiles)
-        return _party(workload.name, labels, is_pod=True, ports=workload.ports, profiles=profiles)
+        party = _party(workload.name, labels, is_pod=True)
+        return replace(party, ports=workload.ports, profiles=profiles, node=workload.node)
 
     def _set(self, network_set: NetworkSet) -> Party:
         """A network set; only the namespaced kind inherits anything (1.6)."""
@@ -138,17 +151,9 @@ def profile_names(workload: Workload) -> tuple[str, ...]:
     return (*names, f"ksa.{workload.namespace}.{workload.service_account}")
 
 
-def _party(
-    title: str,
-    labels: Mapping[str, str],
-    *,
-    is_pod: bool,
-    ports: tuple[Port, ...] = (),
-    profiles: tuple[str, ...] = (),
-) -> Party:
-    from_namespace = _unprefixed(labels, _NAMESPACE_PREFIX)
-    from_account = _unprefixed(labels, _ACCOUNT_PREFIX)
-    return Party(title, is_pod, labels, from_namespace, from_account, ports, profiles)
+def _party(title: str, labels: Mapping[str, str], *, is_pod: bool) -> Party:
+    from_namespace, from_account = _unprefixed(labels, _NAMESPACE_PREFIX), _unprefixed(labels, _ACCOUNT_PREFIX)
+    return Party(title, is_pod, labels, from_namespace, from_account)
 
 
 def _unprefixed(labels: Mapping[str, str], prefix: str) -> dict[str, str]:
