@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot
-from dataplanes.iptables.kernel import FilterTable, SetStore
+from dataplanes.iptables.kernel import SetStore, Tables
 from dataplanes.iptables.ruleset import Ruleset, render
 from dataplanes.iptables.sets import Family, KernelSet
 from dataplanes.iptables.text import counters
@@ -29,7 +29,7 @@ class IptablesDataplane:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._tables = {family: FilterTable(node, family, legacy=self._legacy) for family in _FAMILIES}
+        self._tables = {family: Tables(node, family, legacy=self._legacy) for family in _FAMILIES}
         self._sets = SetStore(node)
 
     def start(self) -> None:
