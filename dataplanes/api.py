@@ -20,16 +20,19 @@ from lab.policy.snapshot import (
     FailsafePort,
     HostPolicy,
     IpSet,
+    MembersChange,
     NodeSettings,
     PolicyId,
     PortMember,
     RuleOrigin,
     Snapshot,
+    SnapshotDelta,
     SnapshotPolicy,
     SnapshotProfile,
     SnapshotRule,
     SnapshotSide,
     TierPolicies,
+    apply_delta,
 )
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP, UDPLITE, protocol_label
 from lab.topology import Address, Net
@@ -57,6 +60,7 @@ __all__ = [
     "IcmpMatch",
     "IpSet",
     "LabError",
+    "MembersChange",
     "Net",
     "Node",
     "NodeSettings",
@@ -65,11 +69,13 @@ __all__ = [
     "PortRange",
     "RuleOrigin",
     "Snapshot",
+    "SnapshotDelta",
     "SnapshotPolicy",
     "SnapshotProfile",
     "SnapshotRule",
     "SnapshotSide",
     "TierPolicies",
+    "apply_delta",
     "protocol_label",
 ]
 
@@ -125,8 +131,13 @@ class Dataplane(Protocol):
         """Check that the node has what the plugin needs; raises HostError naming the missing tool."""
         ...
 
-    def apply(self, snapshot: Snapshot) -> None:
-        """Put a snapshot in force, in place of the one before."""
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
+        """Put a snapshot in force, in place of the one before.
+
+        ``delta`` says what is different from the snapshot of the last ``apply`` that returned:
+        ``apply_delta(before, delta) == snapshot``. It only saves work: a plugin may ignore it, and must do without
+        where it is None (the first time, after an ``apply`` that raised, or when nobody knows).
+        """
         ...
 
     def stop(self) -> None:

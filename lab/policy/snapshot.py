@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from lab.errors import Place
 from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
@@ -16,16 +16,19 @@ __all__ = [
     "FailsafePort",
     "HostPolicy",
     "IpSet",
+    "MembersChange",
     "NodeSettings",
     "PolicyId",
     "PortMember",
     "RuleOrigin",
     "Snapshot",
+    "SnapshotDelta",
     "SnapshotPolicy",
     "SnapshotProfile",
     "SnapshotRule",
     "SnapshotSide",
     "TierPolicies",
+    "apply_delta",
 ]
 
 
@@ -214,3 +217,75 @@ class Snapshot:
     host_endpoints: Mapping[str, HostPolicy] = field(default_factory=dict)
     """By interface name; "*" is one."""
     settings: NodeSettings = NodeSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class MembersChange:
+    """What comes to and goes from a set: networks of a "net" set, PortMembers of a "port" set."""
+
+    added: frozenset[Net | PortMember]
+    removed: frozenset[Net | PortMember]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDelta:
+    """What leads from one snapshot of a node to the next: values that are new or other, keys that are gone.
+
+    A set that stays and only changes its members stands in ``members``, and not in ``ip_sets``. What a policy or
+    profile refers to is in the snapshot before it or in the same delta. ``settings`` None: they stay.
+    """
+
+    node: str
+    endpoints: Mapping[str, EndpointPolicy] = field(default_factory=dict)
+    policies: Mapping[PolicyId, SnapshotPolicy] = field(default_factory=dict)
+    profiles: Mapping[str, SnapshotProfile] = field(default_factory=dict)
+    ip_sets: Mapping[str, IpSet] = field(default_factory=dict)
+    members: Mapping[str, MembersChange] = field(default_factory=dict)
+    host_endpoints: Mapping[str, HostPolicy] = field(default_factory=dict)
+    settings: NodeSettings | None = None
+    removed_endpoints: frozenset[str] = frozenset()
+    removed_policies: frozenset[PolicyId] = frozenset()
+    removed_profiles: frozenset[str] = frozenset()
+    removed_ip_sets: frozenset[str] = frozenset()
+    removed_host_endpoints: frozenset[str] = frozenset()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it changes nothing."""
+        return self == SnapshotDelta(self.node)
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def apply_delta(snapshot: Snapshot, delta: SnapshotDelta) -> Snapshot:
+    """The snapshot that follows; the one given stays as it is."""
+    ip_sets = _patched(snapshot.ip_sets, delta.ip_sets, delta.removed_ip_sets)
+    ip_sets.update((set_id, _with_members(ip_sets[set_id], change)) for set_id, change in delta.members.items())
+    return Snapshot(
+        snapshot.node,
+        _patched(snapshot.endpoints, delta.endpoints, delta.removed_endpoints),
+        _patched(snapshot.policies, delta.policies, delta.removed_policies),
+        _patched(snapshot.profiles, delta.profiles, delta.removed_profiles),
+        ip_sets,
+        _patched(snapshot.host_endpoints, delta.host_endpoints, delta.removed_host_endpoints),
+        snapshot.settings if delta.settings is None else delta.settings,
+    )
+
+
+def _patched(
+    old: Mapping[_Key, _Value], changed: Mapping[_Key, _Value], removed: frozenset[_Key]
+) -> dict[_Key, _Value]:
+    patched = {**old, **changed}
+    for key in removed:
+        del patched[key]
+    return patched
+
+
+def _with_members(ip_set: IpSet, change: MembersChange) -> IpSet:
+    if ip_set.kind == "net":
+        nets = cast("frozenset[Net]", (ip_set.nets - change.removed) | change.added)
+        return IpSet(ip_set.set_id, "net", nets=nets, about=ip_set.about)
+    ports = cast("frozenset[PortMember]", (ip_set.ports - change.removed) | change.added)
+    return IpSet(ip_set.set_id, "port", ports=ports, about=ip_set.about)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.policy.compile.index import LabelIndex, members
+from lab.policy.compile.index import SelectorIndex
 from lab.policy.selector import parse_selector
 
 KEYS = ("a", "b")
@@ -36,8 +36,32 @@ SELECTORS = st.recursive(
 )
 
 
+def index_of(label_sets):
+    index = SelectorIndex()
+    for number, labels in enumerate(label_sets):
+        index.put(number, labels)
+    return index
+
+
 @given(LABELS, SELECTORS)
 def test_index_agrees_with_matching_one_by_one(label_sets, text):
-    selector = parse_selector(text)
-    found = set(members(LabelIndex(label_sets).matching(selector)))
-    assert found == {number for number, labels in enumerate(label_sets) if selector.matches(labels)}
+    selector, index = parse_selector(text), index_of(label_sets)
+    index.watch(selector)
+    assert set(index.matching(selector)) == {n for n, labels in enumerate(label_sets) if selector.matches(labels)}
+
+
+@given(LABELS, LABELS, SELECTORS, st.sets(st.integers(0, 5)))
+def test_index_follows_things_that_change_and_go(before, after, text, gone):
+    selector, index = parse_selector(text), index_of(before)
+    index.watch(selector)
+    matched = set(index.matching(selector))
+    for number, labels in enumerate(after):
+        for canonical, entered in index.put(number, labels):
+            assert canonical == selector.canonical
+            (matched.add if entered else matched.remove)(number)
+    now = dict(enumerate(before)) | dict(enumerate(after))
+    for number in gone & now.keys():
+        matched.difference_update(number for _ in index.remove(number))
+        del now[number]
+    assert set(index.matching(selector)) == matched
+    assert matched == {number for number, labels in now.items() if selector.matches(labels)}
