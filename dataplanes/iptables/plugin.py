@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot
+from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot, SnapshotDelta
 from dataplanes.iptables.kernel import SetStore, Tables
 from dataplanes.iptables.ruleset import Ruleset, render
 from dataplanes.iptables.sets import Family, KernelSet
@@ -39,7 +39,7 @@ class IptablesDataplane:
         self._sets.inspect()
         self._clear()
 
-    def apply(self, snapshot: Snapshot) -> None:
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - looks itself what is different
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""
         wanted = {family: render(snapshot, family) for family in _FAMILIES}
         before = {family: table.ruleset for family, table in self._tables.items()}

@@ -18,7 +18,14 @@ from dataplanes.iptables.sets import Family, SetCollector
 __all__ = ["PolicyChains", "policies_of"]
 
 _LOG = '-j LOG --log-prefix "policylab: "'
-_ABBREVIATED_KINDS = {"NetworkPolicy": "np", "GlobalNetworkPolicy": "gnp", "KubernetesNetworkPolicy": "knp"}
+_ABBREVIATED_KINDS = {
+    "NetworkPolicy": "np",
+    "GlobalNetworkPolicy": "gnp",
+    "KubernetesNetworkPolicy": "knp",
+    "AdminNetworkPolicy": "anp",
+    "BaselineAdminNetworkPolicy": "banp",
+    "ClusterNetworkPolicy": "cnp",
+}
 
 
 def policies_of(tier: TierPolicies, direction: Direction) -> tuple[PolicyId, ...]:
