@@ -39,7 +39,7 @@ class IptablesDataplane:
         self._sets.inspect()
         self._clear()
 
-    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - looks itself what is different
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - it compares by itself
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""
         wanted = {family: render(snapshot, family) for family in _FAMILIES}
         before = {family: table.ruleset for family, table in self._tables.items()}
