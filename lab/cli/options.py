@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lab.errors import TopologyError
+from lab.errors import LabError, TopologyError
 from lab.policy.load import load_resources
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
@@ -16,13 +16,25 @@ from lab.topology.flows import default_flows
 from lab.topology.flows_file import load_flows
 from lab.topology.load import load_topology
 
-__all__ = ["Question", "flows_option", "output_option", "read_question", "resource_arguments", "topology_argument"]
+__all__ = [
+    "Question",
+    "flows_option",
+    "lenient_option",
+    "output_option",
+    "read_policy",
+    "read_question",
+    "resource_arguments",
+    "topology_argument",
+]
 
 
 topology_argument = click.argument("topology", type=click.Path(path_type=Path))
 resource_arguments = click.argument("resources", nargs=-1, type=click.Path(path_type=Path))
 flows_option = click.option(
     "--flows", "flows_file", type=click.Path(path_type=Path), help="A YAML or JSON list of flows; default: all."
+)
+lenient_option = click.option(
+    "--lenient", is_flag=True, help="Leave out resources that are wrong, as Calico would, and say so; default: stop."
 )
 output_option = click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the results."
@@ -38,10 +50,21 @@ class Question:
     flows: tuple[Flow, ...]
 
 
-def read_question(topology_file: Path, resource_files: tuple[Path, ...], flows_file: Path | None) -> Question:
+def read_policy(resource_files: tuple[Path, ...], topology: Topology, *, lenient: bool) -> Resources:
+    """Read resources, or raise LabError; those that are wrong are only told of, and left out, if ``lenient``."""
+    return load_resources(resource_files, topology, left_out=_tell_left_out if lenient else None)
+
+
+def _tell_left_out(error: LabError) -> None:
+    click.echo(f"{error}; left out", err=True)
+
+
+def read_question(
+    topology_file: Path, resource_files: tuple[Path, ...], flows_file: Path | None, *, lenient: bool = False
+) -> Question:
     """Read all three from files, or raise LabError naming the place."""
     topology = load_topology(topology_file)
-    resources = load_resources(resource_files, topology)
+    resources = read_policy(resource_files, topology, lenient=lenient)
     flows = default_flows(topology) if flows_file is None else load_flows(flows_file, topology)
     if not flows:
         raise TopologyError(

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from dataplanes.registry import load_dataplane
-from lab.cli.options import flows_option, output_option, read_question, resource_arguments, topology_argument
+from lab.cli.options import (
+    flows_option,
+    lenient_option,
+    output_option,
+    read_question,
+    resource_arguments,
+    topology_argument,
+)
 from lab.conformance.harness import Harness
 from lab.report.files import prepare_directory
 from lab.report.table import print_results
@@ -23,6 +30,7 @@ EXIT_NOT_CONFORMANT = 1
 @resource_arguments
 @click.option("--dataplane", "dataplane_name", required=True, metavar="NAME", help="The dataplane to be judged.")
 @flows_option
+@lenient_option
 @output_option
 @click.option(
     "--report",
@@ -36,11 +44,13 @@ def verify(
     resources: tuple[Path, ...],
     dataplane_name: str,
     flows_file: Path | None,
+    *,
+    lenient: bool,
     output: str,
     report: Path,
 ) -> None:
     """Send every flow through a real lab and compare what arrives with what the oracle expects."""
-    question = read_question(topology, resources, flows_file)
+    question = read_question(topology, resources, flows_file, lenient=lenient)
     dataplane = load_dataplane(dataplane_name)
     with Harness(question.topology, dataplane) as harness:
         results = harness.verify(question.resources, question.flows)

@@ -16,9 +16,11 @@ __all__ = [
     "Action",
     "AdminPeer",
     "AdminPolicy",
+    "AdminPolicyKind",
     "AdminPort",
     "AdminRule",
     "CalicoPolicy",
+    "CalicoPolicyKind",
     "Direction",
     "EndpointSlice",
     "EntityRule",
@@ -170,6 +172,9 @@ class Rule:
     annotations: Mapping[str, str] | None = None
 
 
+CalicoPolicyKind = Literal["NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy"]
+
+
 @dataclass(frozen=True, slots=True)
 class CalicoPolicy:
     """A NetworkPolicy (``namespace`` set) or GlobalNetworkPolicy (``namespace`` None) of projectcalico.org/v3.
@@ -178,7 +183,7 @@ class CalicoPolicy:
     has no rules that could ever be.
     """
 
-    kind: Literal["NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy"]
+    kind: CalicoPolicyKind
     name: str
     namespace: str | None
     tier: str
@@ -303,6 +308,9 @@ class AdminRule:
     place: Place
 
 
+AdminPolicyKind = Literal["AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"]
+
+
 @dataclass(frozen=True, slots=True)
 class AdminPolicy:
     """AdminNetworkPolicy, BaselineAdminNetworkPolicy or ClusterNetworkPolicy (policy.networking.k8s.io).
@@ -311,7 +319,7 @@ class AdminPolicy:
     (0 for the one BaselineAdminNetworkPolicy). ``subject`` is that of ``AdminPeer``: namespaces or pods.
     """
 
-    kind: Literal["AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"]
+    kind: AdminPolicyKind
     name: str
     baseline: bool
     priority: int
@@ -416,7 +424,10 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True)
 class IpPool:
-    """An address pool; what leaves a ``nat_outgoing`` pool for no pool is masqueraded by its node."""
+    """An address pool; what leaves a ``nat_outgoing`` pool for no pool is masqueraded by its node.
+
+    A pool that only load balancers draw from is no pool in this sense, and never among the resources.
+    """
 
     name: str
     cidr: Net
@@ -452,6 +463,11 @@ class FelixConfiguration:
     """Whether packets that conntrack calls invalid are dropped ahead of policy (``disableConntrackInvalidCheck``
     false, said in so many words); not said, policy alone decides on them."""
     place: Place
+
+    @property
+    def name(self) -> str:
+        """The name that tells Felix for whom it is."""
+        return "default" if self.node is None else f"node.{self.node}"
 
 
 @dataclass(frozen=True, slots=True)

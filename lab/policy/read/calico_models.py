@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of Calico's resources (projectcalico.org/v3): keys and types; what they may say is checked later.
-
-A field that this version does not enforce is declared as Any, so that the reader can refuse it by its name.
-"""
+"""The shape of Calico's resources (projectcalico.org/v3): keys and types; what they may say is checked later."""
 
 from __future__ import annotations
 
@@ -28,8 +25,14 @@ __all__ = [
     "Resource",
     "RuleModel",
     "ServiceAccountsModel",
+    "ServicesModel",
+    "StagedActionName",
+    "StagedGlobalNetworkPolicyModel",
+    "StagedNetworkPolicyModel",
     "TierModel",
 ]
+
+StagedActionName = Literal["Set", "Delete", "Learn", "Ignore"]
 
 
 class CamelModel(StrictModel):
@@ -75,6 +78,13 @@ class ServiceAccountsModel(CamelModel):
     selector: str = ""
 
 
+class ServicesModel(CamelModel):
+    """``services`` of one side of a rule."""
+
+    name: str = ""
+    namespace: str = ""
+
+
 class EntityRuleModel(CamelModel):
     """``source`` or ``destination`` of a rule."""
 
@@ -86,7 +96,7 @@ class EntityRuleModel(CamelModel):
     service_accounts: ServiceAccountsModel | None = None
     ports: list[Any] = Field(default_factory=list)
     not_ports: list[Any] = Field(default_factory=list)
-    services: Any = None
+    services: ServicesModel | None = None
 
 
 class IcmpModel(CamelModel):
@@ -163,6 +173,30 @@ class GlobalNetworkPolicyModel(Resource):
     """A GlobalNetworkPolicy."""
 
     spec: GlobalPolicySpec = GlobalPolicySpec()
+
+
+class StagedPolicySpec(PolicySpec):
+    """``spec`` of a StagedNetworkPolicy."""
+
+    staged_action: StagedActionName = "Set"
+
+
+class StagedGlobalPolicySpec(GlobalPolicySpec):
+    """``spec`` of a StagedGlobalNetworkPolicy."""
+
+    staged_action: StagedActionName = "Set"
+
+
+class StagedNetworkPolicyModel(Resource):
+    """A StagedNetworkPolicy."""
+
+    spec: StagedPolicySpec = StagedPolicySpec()
+
+
+class StagedGlobalNetworkPolicyModel(Resource):
+    """A StagedGlobalNetworkPolicy."""
+
+    spec: StagedGlobalPolicySpec = StagedGlobalPolicySpec()
 
 
 class NetworkSetSpec(CamelModel):

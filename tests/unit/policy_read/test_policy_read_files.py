@@ -155,9 +155,6 @@ def test_faults_of_all_documents_are_told_in_their_order(faults: Faults) -> None
 KINDS = [
     ("kind: §Pod\napiVersion: v1", "kind is not policy | describe the cluster in the topology file"),
     ("kind: §ServiceAccount\napiVersion: v1", "kind is not policy"),
-    ("kind: §HostEndpoint\napiVersion: projectcalico.org/v3", "kind is not supported yet"),
-    ("kind: §StagedNetworkPolicy\napiVersion: projectcalico.org/v3", "kind is not supported yet"),
-    ("kind: §AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha1", "kind is not supported yet"),
     ("kind: §NetworkPolice\napiVersion: projectcalico.org/v3", "kind is unknown"),
     ("kind: §networkpolicy\napiVersion: projectcalico.org/v3", "kind is unknown"),
     ("kind: Tier\napiVersion: §networking.k8s.io/v1", "apiVersion is not one that has a Tier | projectcalico.org/v3"),
