@@ -9,7 +9,7 @@ from typing import Literal
 from lab.errors import Place
 from lab.oracle.conditions import Mismatch
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
-from lab.policy.resources import Action, Direction
+from lab.policy.resources import Action, Direction, StagedAction
 from lab.protocols import protocol_label
 from lab.topology import Address, Flow
 
@@ -18,6 +18,7 @@ __all__ = [
     "AskedPolicy",
     "AskedProfile",
     "AskedRule",
+    "AskedStaged",
     "AskedTier",
     "Explanation",
     "TierOutcome",
@@ -62,7 +63,7 @@ class AskedPolicy:
     @property
     def title(self) -> str:
         """Kind and full name, as messages say it."""
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+        return _title(self.kind, self.namespace, self.name)
 
     def to_dict(self) -> dict[str, object]:
         """The policy as JSON holds it."""
@@ -104,8 +105,51 @@ class AskedProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedStaged:
+    """A staged policy that is about the endpoint in this direction, and what it alone would have made of the packet.
+
+    ``rules`` are those of it that would have been tried at its place in the order, None if it would not have been
+    asked. ``verdict`` is what the direction's would have been; ``changes`` tells whether that is another one.
+    """
+
+    kind: str
+    namespace: str | None
+    name: str
+    place: Place
+    action: StagedAction
+    tier: str
+    rules: tuple[AskedRule, ...] | None
+    verdict: Verdict
+    changes: bool
+
+    @property
+    def title(self) -> str:
+        """Kind and full name, as messages say it."""
+        return _title(self.kind, self.namespace, self.name)
+
+    def to_dict(self) -> dict[str, object]:
+        """The staged policy as JSON holds it."""
+        return {
+            "kind": self.kind,
+            "namespace": self.namespace,
+            "name": self.name,
+            **_place(self.place),
+            "action": self.action.value,
+            "tier": self.tier,
+            "asked": self.rules is not None,
+            "rules": [rule.to_dict() for rule in self.rules or ()],
+            "verdict": _word(self.verdict),
+            "decided_by": decision_dict(self.verdict.decided_by),
+            "changes": self.changes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class AskedDirection:
-    """One endpoint's policy in one direction. ``reached`` is false where the packet has died before."""
+    """One endpoint's policy in one direction. ``reached`` is false where the packet has died before.
+
+    Neither tiers nor profiles are asked of a packet that is dropped ahead of them.
+    """
 
     direction: Direction
     endpoint: str
@@ -113,6 +157,7 @@ class AskedDirection:
     tiers: tuple[AskedTier, ...]
     profiles: tuple[AskedProfile, ...]
     verdict: Verdict
+    staged: tuple[AskedStaged, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The direction as JSON holds it."""
@@ -122,6 +167,7 @@ class AskedDirection:
             "reached": self.reached,
             "tiers": [tier.to_dict() for tier in self.tiers],
             "profiles": [profile.to_dict() for profile in self.profiles],
+            "staged": [staged.to_dict() for staged in self.staged],
             "verdict": _word(self.verdict),
             "decided_by": decision_dict(self.verdict.decided_by),
         }
@@ -168,6 +214,10 @@ def decision_dict(decision: Decision) -> dict[str, object]:
 
 def _word(verdict: Verdict) -> str:
     return "allow" if verdict.allowed else "deny"
+
+
+def _title(kind: str, namespace: str | None, name: str) -> str:
+    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
 
 
 def _place(place: Place | None) -> dict[str, object]:

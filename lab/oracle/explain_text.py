@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.errors import Place
-from lab.oracle.explain import AskedDirection, AskedPolicy, AskedProfile, AskedRule, AskedTier, Explanation
+from lab.oracle.explain import (
+    AskedDirection,
+    AskedPolicy,
+    AskedProfile,
+    AskedRule,
+    AskedStaged,
+    AskedTier,
+    Explanation,
+)
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
 from lab.protocols import protocol_label
 
@@ -20,6 +28,7 @@ _REASONS = {
     "missing-profile": "profile {owner}, which does not exist",
     "encapsulation": "the dataplane itself: workloads may not send VXLAN or IP in IP",
     "self": "nothing: what a workload sends to itself is never policed",
+    "conntrack-invalid": "the dataplane itself: connection tracking calls the packet invalid",
 }
 
 
@@ -71,6 +80,8 @@ def _direction_lines(direction: AskedDirection) -> Iterator[str]:
     for profile in direction.profiles:
         yield from _profile_lines(profile)
     yield f"  => {_verdict_line(direction.verdict).removeprefix('verdict: ')}"
+    for staged in direction.staged:
+        yield from _staged_lines(staged)
 
 
 def _tier_lines(tier: AskedTier) -> Iterator[str]:
@@ -96,6 +107,14 @@ def _policy_lines(policy: AskedPolicy) -> Iterator[str]:
         yield "      no rules in this direction"
     for rule in policy.rules:
         yield from _rule_lines(rule, " " * 6)
+
+
+def _staged_lines(staged: AskedStaged) -> Iterator[str]:
+    yield f"  {staged.title}{_at(staged.place)}, only staged: {staged.action.value} in tier {staged.tier}"
+    for rule in staged.rules or ():
+        yield from _rule_lines(rule, " " * 4)
+    change = "another verdict" if staged.changes else "the same verdict"
+    yield f"    enforced, {change}: {_word(staged.verdict)}, decided by {_spell_decision(staged.verdict.decided_by)}"
 
 
 def _profile_lines(profile: AskedProfile) -> Iterator[str]:

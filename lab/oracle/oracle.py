@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
+from functools import cached_property
 from itertools import chain
 
+from lab.oracle.ahead import ahead_of_policy
 from lab.oracle.explain import Explanation
 from lab.oracle.packet import Packet, Part
+from lab.oracle.policies import JudgedPolicy, Subject
 from lab.oracle.profiles import judged_profiles, profiles_verdict
 from lab.oracle.question import Questioner, path_verdict, settled_verdict
+from lab.oracle.settings import felix_settings
+from lab.oracle.staged import as_if_enforced
 from lab.oracle.table import RuleTable
-from lab.oracle.tiers import JudgedPolicy, Subject, judged_tiers
+from lab.oracle.tiers import judged_tiers
 from lab.oracle.verdict import Verdict
 from lab.oracle.walk import Walker
 from lab.oracle.world import Party, World
@@ -31,6 +36,8 @@ class Oracle:
     """
 
     def __init__(self, topology: Topology, resources: Resources) -> None:
+        self._topology, self._resources = topology, resources
+        self._settings = {node: felix_settings(resources.felix_configurations, node) for node in topology.nodes}
         self._questioner = Questioner(topology, World(topology, resources))
         self._tiers = judged_tiers(resources)
         self._profiles = judged_profiles(topology, resources)
@@ -72,9 +79,25 @@ class Oracle:
             found.append(verdict)
         return found
 
+    def staged_verdict(self, flow: Flow) -> Verdict:
+        """What the verdict would be if all staged policies were enforced; raises as :meth:`verdict` does."""
+        return self.staged_verdicts((flow,))[0]
+
+    def staged_verdicts(self, flows: Iterable[Flow]) -> list[Verdict]:
+        """What the verdicts of many flows would be if all staged policies were enforced, in the flows' order."""
+        return self._as_if_enforced.verdicts(flows)
+
+    @cached_property
+    def _as_if_enforced(self) -> Oracle:
+        return Oracle(self._topology, as_if_enforced(self._resources))
+
     def explain(self, flow: Flow) -> Explanation:
         """How the verdict of a flow comes about, rule by rule; raises as :meth:`verdict` does."""
-        return Walker(self._tiers, self._profiles).explain(flow, self._questioner.question(flow))
+        return self._walker.explain(flow, self._questioner.question(flow))
+
+    @cached_property
+    def _walker(self) -> Walker:
+        return Walker(self._resources, self._tiers, self._profiles, self._settings)
 
     def _parts(self) -> Iterator[Part]:
         """The parts of a packet at which any rule looks."""
@@ -91,7 +114,11 @@ class Oracle:
         return path_verdict([self._ask(party, direction, question.packet) for direction, party in question.asked])
 
     def _ask(self, party: Party, direction: Direction, packet: Packet) -> Verdict:
-        """What one endpoint's policy says in one direction."""
+        """What one endpoint's policy says in one direction, if the packet gets to be asked about."""
+        if party.node is not None:
+            dropped = ahead_of_policy(self._settings[party.node], direction, packet)
+            if dropped is not None:
+                return dropped
         chain = self._chain(party)[direction]
         verdict = self._tables[direction].decide(chain, packet)
         return verdict or profiles_verdict(self._profiles, party, direction, packet)

@@ -12,17 +12,12 @@ from lab.oracle.packet import Packet, packet_of
 from lab.oracle.verdict import DefaultDecision, Verdict
 from lab.oracle.world import Location, Party, World
 from lab.policy.resources import Direction
-from lab.protocols import UDP
 from lab.topology import Flow, Node, Topology, address_of
 
 __all__ = ["Question", "Questioner", "path_verdict", "settled_verdict"]
 
-_IP_IN_IP = 4
-_VXLAN_PORT = 4789
-
 _NO_POLICY = Verdict(True, DefaultDecision(None, "no-policy"))
 _SELF = Verdict(True, DefaultDecision(None, "self"))
-_ENCAPSULATION = Verdict(False, DefaultDecision(Direction.EGRESS, "encapsulation"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +33,15 @@ class Question:
 
 
 def settled_verdict(question: Question) -> Verdict | None:
-    """The verdict of a packet that meets no policy, or is dropped ahead of it; None when policy has to decide."""
-    if not question.asked:
-        return _SELF if question.to_itself else _NO_POLICY
-    if question.asked[0][0] is Direction.EGRESS and _is_tunnelled(question.packet):
-        return _ENCAPSULATION
-    return None
+    """The verdict of a packet that meets no policy; None when policy has to decide."""
+    if question.asked:
+        return None
+    return _SELF if question.to_itself else _NO_POLICY
 
 
 def path_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     """Of what was said along the way: the first deny, or else the last word."""
     return next((verdict for verdict in verdicts if not verdict.allowed), verdicts[-1])
-
-
-def _is_tunnelled(packet: Packet) -> bool:
-    """What no workload may send, whatever the policy: VXLAN and IP in IP (5.2)."""
-    return packet.protocol == _IP_IN_IP or (packet.protocol == UDP and packet.port == _VXLAN_PORT)
 
 
 class Questioner:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from lab.oracle.conditions import Condition
 from lab.oracle.packet import PART_KEYS, Packet, Part
+from lab.oracle.policies import JudgedPolicy
 from lab.oracle.rules import JudgedRule
-from lab.oracle.tiers import JudgedPolicy, JudgedTier
+from lab.oracle.tiers import JudgedTier
 from lab.oracle.verdict import DefaultDecision, RuleDecision, Verdict
 from lab.policy.resources import Action, Direction
 
