@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from socket import socket
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,16 +14,22 @@ from lab.errors import TopologyError
 from lab.fabric.lab import Lab
 from lab.topology import Address, Flow, address_of
 from lab.traffic.mmsg import BODY_AT
-from lab.traffic.packets import ETHERNET_HEADER, Wire, template
+from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER, Wire, template
 from lab.traffic.taps import Sender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
+from lab.traffic.transport import TCP_PAYLOAD_AT
 from lab.traffic.volley import Load
 
-__all__ = ["Ends"]
+__all__ = ["Arrival", "Ends"]
+
+Arrival = tuple[str, int, int, int | None]
+"""A node's name, a family, a protocol and a port."""
 
 _NO_MAC: Final = bytes(6)
 _LOOPBACK: Final = "lo"
 _IPV4_SOURCE_AT: Final = ETHERNET_HEADER + 12
 """Where an IPv4 frame's addresses begin; before them, time to live and checksum change on the way."""
+_PAYLOAD_AT: Final = ETHERNET_HEADER + IPV6_HEADER + TCP_PAYLOAD_AT
+"""Behind the longest headers: what address translation leaves alone."""
 _KEPT: Final = 1 << 16
 """Flows that are kept ready: a suite sends the same ones under many policies."""
 
@@ -30,28 +39,40 @@ class Ends:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._stack = ExitStack()
+        self._sockets: list[socket] = []
         self._taps: dict[tuple[str, ...], Tap] = {}
         self._senders: dict[tuple[str, ...], Sender] = {}
         self._loads: dict[Flow, Load] = {}
+        self._translated = False
+        self._forwards: Mapping[Arrival, str] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._stack = stack
+            stack.push(self.__exit__)
             for name, port in self._lab.ports.items():
                 self._frames(name, port.interface)
-            self._stack = stack.pop_all()
+            stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        # The kernel waits for a grace period before it lets go of a packet socket (12 ms here): all wait together.
+        with ThreadPoolExecutor(max_workers=max(len(self._sockets), 1)) as closers:
+            for _ in closers.map(socket.close, self._sockets):
+                pass
+        self._sockets.clear()
 
     @property
     def taps(self) -> tuple[Tap, ...]:
         """All receiving sockets that are open."""
         return tuple(self._taps.values())
+
+    def translate(self, forwards: Mapping[Arrival, str], *, translated: bool) -> None:
+        """What comes to a node's port comes out at another end; ``translated``: headers may change on the way."""
+        if (forwards, translated) != (self._forwards, self._translated):
+            self._forwards, self._translated = forwards, translated
+            self._loads.clear()
 
     def load(self, flow: Flow) -> Load:
         """Make a flow ready to be sent; raises TopologyError when one of its ends has no address in its family."""
@@ -65,6 +86,7 @@ class Ends:
     def _load(self, flow: Flow) -> Load:
         wire, tap = self._wire(flow), self._tap(flow)
         start = BODY_AT if flow.family == 6 else _IPV4_SOURCE_AT
+        start = _PAYLOAD_AT if self._translated else start
         return Load(
             sender=self._sender(flow),
             tap=tap,
@@ -102,7 +124,7 @@ class Ends:
         return self._senders[name, interface]
 
     def _tap(self, flow: Flow) -> Tap:
-        name = flow.destination
+        name = self._forwards.get((flow.destination, flow.family, flow.protocol, flow.port), flow.destination)
         port = self._lab.ports.get(name)
         if port is None:
             return self._raw_tap(name, flow.family, flow.protocol)
@@ -126,10 +148,10 @@ class Ends:
         key = (name, f"ip{family}")
         if key not in self._senders:
             sender = raw_sender(name, self._lab.nodes[name], family)
-            self._stack.enter_context(sender.socket)
+            self._sockets.append(sender.socket)
             self._senders[key] = sender
         return self._senders[key]
 
     def _keep(self, tap: Tap) -> Tap:
-        self._stack.enter_context(tap.socket)
+        self._sockets.append(tap.socket)
         return tap

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from lab.fabric.lab import Lab
 from lab.topology import Flow
-from lab.traffic.ends import Ends
+from lab.traffic.ends import Arrival, Ends
 from lab.traffic.losses import ConntrackDrops, LossMeter
 from lab.traffic.mmsg import InBox, OutBox, current_cpu
 from lab.traffic.observation import Observation
@@ -75,6 +75,13 @@ class Prober:
     def observe(self, flows: Sequence[Flow], recorder: Recorder | None = None) -> list[Observation]:
         """Send every flow's first packet; one observation for each, in order."""
         return self.fire(self.prepare(flows), recorder)
+
+    def translate(self, forwards: Mapping[Arrival, str], *, translated: bool) -> None:
+        """Expect what comes to a node's port at another end, and with other headers where ``translated``.
+
+        Volleys that were prepared before do not know of it.
+        """
+        self._ends.translate(forwards, translated=translated)
 
     def prepare(self, flows: Sequence[Flow]) -> Volley:
         """Build the frames; they can be fired any number of times, by this prober only.
