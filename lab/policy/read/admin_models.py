@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lab.policy.read.calico_models import CamelModel, Resource
 from lab.policy.read.kubernetes_models import LabelSelectorModel
+from lab.policy.read.models import CamelModel, Resource
 
 __all__ = [
     "AdminNetworkPolicyModel",

@@ -18,7 +18,6 @@ from lab.policy.read.calico_models import (
     StagedPolicySpec,
     TierModel,
 )
-from lab.policy.read.hosts import check_host_fields
 from lab.policy.read.rules import read_rules
 from lab.policy.read.source import Path, Source
 from lab.policy.read.values import check_labels, dns_label, set_net
@@ -89,7 +88,7 @@ def _policy(source: Source, kind: CalicoPolicyKind, model: _PolicyModel, namespa
         pre_dnat=of_hosts.pre_dnat,
         apply_on_forward=of_hosts.apply_on_forward,
     )
-    check_host_fields(source, policy)
+    _check_host_fields(source, policy)
     return policy
 
 
@@ -97,6 +96,21 @@ def _staged(spec: PolicySpec) -> StagedAction | None:
     if isinstance(spec, StagedPolicySpec | StagedGlobalPolicySpec):
         return StagedAction(spec.staged_action)
     return None
+
+
+def _check_host_fields(source: Source, policy: CalicoPolicy) -> None:
+    """Refuse the combinations of ``doNotTrack``, ``preDNAT`` and ``applyOnForward`` that Calico refuses."""
+    if policy.do_not_track and policy.pre_dnat:
+        source.refuse((*_SPEC, "preDNAT"), "cannot be true beside doNotTrack", key=True)
+    for key, given in (("doNotTrack", policy.do_not_track), ("preDNAT", policy.pre_dnat)):
+        if given and not policy.apply_on_forward:
+            source.refuse((*_SPEC, key), "needs applyOnForward: true beside it", key=True)
+    if policy.pre_dnat and policy.egress:
+        source.refuse((*_SPEC, "egress"), "cannot stand in a preDNAT policy", key=True, allowed="ingress rules")
+    types = source.value((*_SPEC, "types")) or []
+    if policy.pre_dnat and "Egress" in types:
+        at = (*_SPEC, "types", types.index("Egress"))
+        source.refuse(at, "cannot stand in a preDNAT policy", allowed="Ingress")
 
 
 def _optional_selector(source: Source, key: str, text: str) -> Selector | None:

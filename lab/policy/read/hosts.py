@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What concerns hosts: host endpoints, the policies made for them, and address pools."""
+"""What concerns hosts: host endpoints and address pools."""
 
 from __future__ import annotations
 
@@ -18,32 +18,17 @@ from lab.policy.read.values import (
     protocol_match,
     rule_net,
 )
-from lab.policy.resources import CalicoPolicy, HostEndpoint, IpPool
+from lab.policy.resources import HostEndpoint, IpPool
 from lab.protocols import PORT_PROTOCOLS, PROTOCOL_NAMES
 from lab.topology import Net, Port
 
-__all__ = ["check_host_fields", "read_host_endpoint", "read_ip_pool"]
+__all__ = ["read_host_endpoint", "read_ip_pool"]
 
 _SPEC: Path = ("spec",)
 _INTERFACE = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
 _BLOCK_SIZES = {4: (20, 32, 26), 6: (116, 128, 122)}
 """Smallest and largest prefix of an address block by family, and the default."""
 _LINK_LOCAL = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"))
-
-
-def check_host_fields(source: Source, policy: CalicoPolicy) -> None:
-    """Refuse the combinations of ``doNotTrack``, ``preDNAT`` and ``applyOnForward`` that Calico refuses."""
-    if policy.do_not_track and policy.pre_dnat:
-        source.refuse((*_SPEC, "preDNAT"), "cannot be true beside doNotTrack", key=True)
-    for key, given in (("doNotTrack", policy.do_not_track), ("preDNAT", policy.pre_dnat)):
-        if given and not policy.apply_on_forward:
-            source.refuse((*_SPEC, key), "needs applyOnForward: true beside it", key=True)
-    if policy.pre_dnat and policy.egress:
-        source.refuse((*_SPEC, "egress"), "cannot stand in a preDNAT policy", key=True, allowed="ingress rules")
-    types = source.value((*_SPEC, "types")) or []
-    if policy.pre_dnat and "Egress" in types:
-        at = (*_SPEC, "types", types.index("Egress"))
-        source.refuse(at, "cannot stand in a preDNAT policy", allowed="Ingress")
 
 
 def read_host_endpoint(source: Source, _: str | None) -> HostEndpoint | None:

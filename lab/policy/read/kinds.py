@@ -10,23 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 from lab.document import Document
 from lab.errors import LabError, Place
-from lab.policy.read.admin import read_admin_policy, read_baseline_policy, read_cluster_policy
-from lab.policy.read.calico import (
-    read_global_policy,
-    read_namespaced_policy,
-    read_network_set,
-    read_profile,
-    read_staged_global_policy,
-    read_staged_policy,
-    read_tier,
-)
-from lab.policy.read.felix import read_felix_configuration
-from lab.policy.read.hosts import read_host_endpoint, read_ip_pool
-from lab.policy.read.kubernetes import read_kubernetes_policy, read_staged_kubernetes_policy
-from lab.policy.read.services import read_endpoint_slice, read_service
 from lab.policy.read.source import Path, Source
 from lab.policy.read.values import dns_subdomain
 from lab.policy.resources import (
@@ -58,33 +45,42 @@ _ADMIN = "policy.networking.k8s.io/v1alpha1"
 _CLUSTER = "policy.networking.k8s.io/v1alpha2"
 
 
+Reader = Callable[[Source, str | None], AnyResource | None]
+"""Reads a resource; it gets the namespace, or None for what is cluster-wide."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a kind is read; ``read`` gets the namespace, or None for what is cluster-wide."""
+    """Where the reader of a kind is; it is imported when the first resource of the kind is met."""
 
-    namespaced: bool
-    read: Callable[[Source, str | None], AnyResource | None]
+    module: str
+    reader: str
+    namespaced: bool = False
+
+    def read(self, source: Source, namespace: str | None) -> AnyResource | None:
+        reader: Reader = getattr(import_module(f"{__package__}.{self.module}"), self.reader)
+        return reader(source, namespace)
 
 
 _KINDS: Mapping[tuple[str, str], _Kind] = {
-    (_CALICO, "NetworkPolicy"): _Kind(namespaced=True, read=read_namespaced_policy),
-    (_CALICO, "GlobalNetworkPolicy"): _Kind(namespaced=False, read=read_global_policy),
-    (_CALICO, "StagedNetworkPolicy"): _Kind(namespaced=True, read=read_staged_policy),
-    (_CALICO, "StagedGlobalNetworkPolicy"): _Kind(namespaced=False, read=read_staged_global_policy),
-    (_CALICO, "StagedKubernetesNetworkPolicy"): _Kind(namespaced=True, read=read_staged_kubernetes_policy),
-    (_CALICO, "NetworkSet"): _Kind(namespaced=True, read=read_network_set),
-    (_CALICO, "GlobalNetworkSet"): _Kind(namespaced=False, read=read_network_set),
-    (_CALICO, "Tier"): _Kind(namespaced=False, read=read_tier),
-    (_CALICO, "Profile"): _Kind(namespaced=False, read=read_profile),
-    (_CALICO, "HostEndpoint"): _Kind(namespaced=False, read=read_host_endpoint),
-    (_CALICO, "IPPool"): _Kind(namespaced=False, read=read_ip_pool),
-    (_CALICO, "FelixConfiguration"): _Kind(namespaced=False, read=read_felix_configuration),
-    (_KUBERNETES, "NetworkPolicy"): _Kind(namespaced=True, read=read_kubernetes_policy),
-    (_ADMIN, "AdminNetworkPolicy"): _Kind(namespaced=False, read=read_admin_policy),
-    (_ADMIN, "BaselineAdminNetworkPolicy"): _Kind(namespaced=False, read=read_baseline_policy),
-    (_CLUSTER, "ClusterNetworkPolicy"): _Kind(namespaced=False, read=read_cluster_policy),
-    ("v1", "Service"): _Kind(namespaced=True, read=read_service),
-    ("discovery.k8s.io/v1", "EndpointSlice"): _Kind(namespaced=True, read=read_endpoint_slice),
+    (_CALICO, "NetworkPolicy"): _Kind("calico", "read_namespaced_policy", namespaced=True),
+    (_CALICO, "GlobalNetworkPolicy"): _Kind("calico", "read_global_policy"),
+    (_CALICO, "StagedNetworkPolicy"): _Kind("calico", "read_staged_policy", namespaced=True),
+    (_CALICO, "StagedGlobalNetworkPolicy"): _Kind("calico", "read_staged_global_policy"),
+    (_CALICO, "StagedKubernetesNetworkPolicy"): _Kind("kubernetes", "read_staged_kubernetes_policy", namespaced=True),
+    (_CALICO, "NetworkSet"): _Kind("calico", "read_network_set", namespaced=True),
+    (_CALICO, "GlobalNetworkSet"): _Kind("calico", "read_network_set"),
+    (_CALICO, "Tier"): _Kind("calico", "read_tier"),
+    (_CALICO, "Profile"): _Kind("calico", "read_profile"),
+    (_CALICO, "HostEndpoint"): _Kind("hosts", "read_host_endpoint"),
+    (_CALICO, "IPPool"): _Kind("hosts", "read_ip_pool"),
+    (_CALICO, "FelixConfiguration"): _Kind("felix", "read_felix_configuration"),
+    (_KUBERNETES, "NetworkPolicy"): _Kind("kubernetes", "read_kubernetes_policy", namespaced=True),
+    (_ADMIN, "AdminNetworkPolicy"): _Kind("admin", "read_admin_policy"),
+    (_ADMIN, "BaselineAdminNetworkPolicy"): _Kind("admin", "read_baseline_policy"),
+    (_CLUSTER, "ClusterNetworkPolicy"): _Kind("admin", "read_cluster_policy"),
+    ("v1", "Service"): _Kind("services", "read_service", namespaced=True),
+    ("discovery.k8s.io/v1", "EndpointSlice"): _Kind("services", "read_endpoint_slice", namespaced=True),
 }
 _NAMES = sorted({kind for _, kind in _KINDS})
 _OF_THE_TOPOLOGY = frozenset(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lab.policy.read.calico_models import CamelModel, Resource, StagedActionName
+from lab.policy.read.models import CamelModel, Resource, StagedActionName
 
 __all__ = [
     "EgressModel",

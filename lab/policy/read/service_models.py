@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lab.policy.read.calico_models import CamelModel, Resource
+from lab.policy.read.models import CamelModel, Resource
 
 __all__ = ["EndpointSliceModel", "EndpointSlicePortModel", "ServiceModel", "ServicePortModel", "ServiceSpec"]
 
