@@ -40,7 +40,7 @@ def load_dataplane(name: str) -> type[Dataplane]:
         )
     try:
         plugin = point.load()
-    except Exception as error:  # a stranger's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything while it is imported
         raise DataplaneError(f"dataplane {name} cannot be imported from {point.value}: {error!r}") from error
     missing = [attribute for attribute in _CONTRACT if not hasattr(plugin, attribute)]
     if missing or not isinstance(plugin, type):

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,11 @@ __all__ = [
 
 MAX_BYTES = 16 * 1024 * 1024
 """The largest file that is read: a policy set of 100,000 networks is about 3 MiB."""
+_PIECE_BYTES = 1 << 20
+_NO_WRITER_SECONDS = 5
+"""How long a named pipe may have nobody at its other end."""
+_SILENT_SECONDS = 60
+"""How long what writes to a shell's pipe may say nothing: it may have to ask a cluster first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,8 +125,8 @@ def _read(path: Path, error: type[LabError]) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise error("is a directory, not a file", place=str(path), next_step="name a YAML file")
         if status.st_size <= MAX_BYTES:
-            with path.open("rb") as stream:
-                data = stream.read(MAX_BYTES + 1)  # a pipe has no size beforehand
+            with FileIO(path, opener=_open_without_waiting) as stream:
+                data = _read_all(stream, path, error)
             if len(data) <= MAX_BYTES:
                 return data
     except FileNotFoundError:
@@ -131,6 +139,44 @@ def _read(path: Path, error: type[LabError]) -> bytes:
         allowed=f"at most {MAX_BYTES} bytes ({MAX_BYTES >> 20} MiB)",
         next_step="split it into several files",
     )
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe also when nobody has opened its other end."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _read_all(stream: FileIO, path: Path, error: type[LabError]) -> bytes:
+    """Read to the end, or a little more than MAX_BYTES: pipes and devices have no size beforehand."""
+    data = bytearray()
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    awaits_writer = _is_named_pipe(stream)
+    patience = _NO_WRITER_SECONDS if awaits_writer else _SILENT_SECONDS
+    while len(data) <= MAX_BYTES:
+        piece = stream.read(_PIECE_BYTES)
+        if piece:
+            data += piece
+            continue
+        if piece is not None and (data or not awaits_writer):
+            break
+        events = poll.poll(patience * 1000)
+        if not events:
+            raise error(
+                f"nothing was written to it for {patience} s",
+                place=str(path),
+                next_step="name a file, or a pipe to which something writes",
+            )
+        if not events[0][1] & select.POLLIN:
+            break  # whoever had it open for writing has closed it
+    return bytes(data)
+
+
+def _is_named_pipe(stream: FileIO) -> bool:
+    """Whether the end of it may only mean that nobody writes yet; a shell's own pipes have no name."""
+    if not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+        return False
+    return not str(Path(f"/proc/self/fd/{stream.fileno()}").readlink()).startswith("pipe:")
 
 
 def _decode(data: bytes, file: str, error: type[LabError]) -> str:

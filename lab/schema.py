@@ -105,8 +105,11 @@ def raise_all(errors: Sequence[LabError]) -> None:
         return
     if len(errors) == 1:
         raise errors[0]
-    rest = [type(errors[0])("there are more errors", next_step="mend these first")] if len(errors) > MAX_ERRORS else []
-    raise LabErrors([*errors[:MAX_ERRORS], *rest])
+    told = list(errors[:MAX_ERRORS])
+    if len(errors) > MAX_ERRORS:
+        what = "there are more errors from here on"
+        told.append(type(errors[0])(what, place=errors[MAX_ERRORS].place, next_step="mend those before first"))
+    raise LabErrors(told)
 
 
 def validate(model: type[Model], document: Document, error: type[LabError], at: Sequence[Step] = ()) -> Model:

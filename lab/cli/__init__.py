@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
 
 from lab.errors import HostError, LabError
+from lab.report.terminal import complain
 
 __all__ = ["cli", "main"]
 
@@ -52,34 +55,41 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and end the process with the exit code that the design promises."""
+    _hold_standard_streams()
     try:
         status = cli.main(standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader went away (``| head``): nothing more to say, and nothing must complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.ClickException as mistake:
-        mistake.show()
+        with suppress(OSError):
+            mistake.show()
         status = EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
-        click.echo("policylab: interrupted; nothing of the lab is left behind", err=True)
+        complain("policylab: interrupted; nothing of the lab is left behind")
         status = EXIT_INTERRUPTED
     except LabError as error:
-        click.echo(f"policylab: {error}", err=True)
+        complain(f"policylab: {error}")
         status = error.exit_code
     except OSError as error:
-        click.echo(f"policylab: {_host_error(error)}", err=True)
+        complain(f"policylab: {_host_error(error)}")
         status = HostError.exit_code
     sys.exit(status)
 
 
+def _hold_standard_streams() -> None:
+    """Open what the caller has closed (``>&-``), so that no file of ours is taken for a standard stream."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def _host_error(error: OSError) -> HostError:
     """What the system refused, with the file where it names one: a full disk, a missing right."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return HostError(
         error.strerror or str(error),
         place=None if error.filename is None else str(error.filename),
-        next_step="see `policylab doctor`",
+        next_step="make room where the output goes" if full else "see `policylab doctor`",
     )

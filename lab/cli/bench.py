@@ -8,12 +8,14 @@ from importlib import import_module
 
 import click
 
+from lab.report.terminal import say
+
 __all__ = ["bench"]
 
 BENCHMARKS = {"lab": "lab.bench.fabric", "verdicts": "lab.bench.verdicts"}
 
 
-@click.command()
+@click.command(short_help="Measure two things side by side, as ratios.")
 @click.argument("what", type=click.Choice(sorted(BENCHMARKS)))
 @click.option(
     "--rounds", type=click.IntRange(min=1, max=1000), default=7, show_default=True, help="Interleaved rounds."
@@ -24,8 +26,4 @@ BENCHMARKS = {"lab": "lab.bench.fabric", "verdicts": "lab.bench.verdicts"}
 def bench(what: str, rounds: int, output: str) -> None:
     """Measure WHAT on this machine; only the ratios carry over to others."""
     result = import_module(BENCHMARKS[what]).run(rounds)
-    if output == "json":
-        click.echo(json.dumps(result.to_dict(), indent=1))
-        return
-    for line in result.table():
-        click.echo(line)
+    say(json.dumps(result.to_dict(), indent=1) if output == "json" else "\n".join(result.table()))

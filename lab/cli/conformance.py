@@ -9,11 +9,14 @@ from pathlib import Path
 import click
 
 from dataplanes.registry import dataplane_names, load_dataplane
+from lab.cli.options import FilePath
+from lab.conformance.generate import scenarios
 from lab.conformance.harness import Harness
 from lab.conformance.record import Record, worst
 from lab.conformance.run import run_conformance
 from lab.report.files import prepare_directory, write_json
 from lab.report.matrix import matrix_lines, progress_line, verdict_lines
+from lab.report.terminal import say
 from lab.topology.load import load_topology
 
 __all__ = ["conformance"]
@@ -21,13 +24,13 @@ __all__ = ["conformance"]
 EXIT_NOT_CONFORMANT = 1
 
 
-@click.command()
+@click.command(short_help="Hold dataplanes to every expectation; the main job.")
 @click.option(
     "--dataplane", "dataplanes", multiple=True, metavar="NAME", help="A dataplane to judge; default: all installed."
 )
 @click.option(
     "--topology",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(),
     help="Generate policies and flows in this topology, in place of generated ones.",
 )
 @click.option(
@@ -37,7 +40,7 @@ EXIT_NOT_CONFORMANT = 1
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     default=Path("policylab-report"),
     show_default=True,
     help="Where report.json, junit.xml and the bundles of what failed are written.",
@@ -49,16 +52,17 @@ def conformance(
     """Hold dataplanes to every expectation, with real packets, and print the matrix."""
     names = dataplanes or dataplane_names()
     given = None if topology is None else load_topology(topology)
-    prepare_directory(report)
+    scenarios(given)  # a topology in which nothing can be asked says so now
     for name in names:
         with Harness(given or load_topology("one-node"), load_dataplane(name)):
             pass  # a host that cannot hold this lab says so once, and not in every expectation
+    prepare_directory(report)
     result = run_conformance(
         names, profile or ("ci" if os.environ.get("CI") else "dev"), report.resolve(), topology, _tell
     )
+    say("\n".join(("", *matrix_lines(result), "", *verdict_lines(result))))
     write_json(report / "report.json", result.to_dict())
-    for line in ("", *matrix_lines(result), "", *verdict_lines(result), f"report: {report}"):
-        click.echo(line)
+    say(f"report: {report}")
     verdict = worst([result.result(name) for name in names])
     if verdict == "failure" or (verdict == "partial" and not allow_partial):
         raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
@@ -66,6 +70,6 @@ def conformance(
 
 def _tell(record: Record) -> None:
     """Show an outcome as it comes, a failure with its whole story."""
-    click.echo(progress_line(record))
+    say(progress_line(record))
     if record.word == "failed":
-        click.echo(f"\n{record.detail}\n")
+        say(f"\n{record.detail}\n")

@@ -11,6 +11,7 @@ import click
 
 from lab.errors import HostError
 from lab.fabric.host import Finding, apt_install, examine, fitness
+from lab.report.terminal import say
 
 __all__ = ["doctor", "mending", "table"]
 
@@ -22,7 +23,7 @@ _CONCLUSIONS = {
 _APT = apt_install("")
 
 
-@click.command()
+@click.command(short_help="Tell what this host can and cannot do.")
 @click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the answer."
 )
@@ -36,12 +37,12 @@ def doctor(context: click.Context, output: str) -> None:
     fit = fitness(findings)
     if output == "json":
         answer = {"fit": fit, "findings": [asdict(finding) for finding in findings], "mend": mending(findings)}
-        click.echo(json.dumps(answer, indent=2))
+        say(json.dumps(answer, indent=2))
     else:
-        click.echo(table(findings))
-        click.echo(f"\n{_CONCLUSIONS[fit]}")
+        say(table(findings))
+        say(f"\n{_CONCLUSIONS[fit]}")
         for command in mending(findings):
-            click.echo(f"mend: {command}")
+            say(f"mend: {command}")
     context.exit(HostError.exit_code if fit == "no" else 0)
 
 

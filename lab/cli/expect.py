@@ -22,7 +22,7 @@ from lab.report.table import print_results
 __all__ = ["expect"]
 
 
-@click.command()
+@click.command(short_help="Say what every flow must meet, without a lab.")
 @topology_argument
 @resource_arguments
 @flows_option

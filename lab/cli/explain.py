@@ -10,13 +10,14 @@ import click
 
 from lab.cli.options import lenient_option, output_option, read_policy, resource_arguments, topology_argument
 from lab.oracle import Oracle
+from lab.report.terminal import say
 from lab.topology.flows_file import read_flow
 from lab.topology.load import load_topology
 
 __all__ = ["explain"]
 
 
-@click.command()
+@click.command(short_help="Tell what decides one flow, and why.")
 @topology_argument
 @resource_arguments
 @click.option("--from", "source", required=True, metavar="END", help="Who sends: namespace/workload, external or node.")
@@ -34,7 +35,7 @@ def explain(topology: Path, resources: tuple[Path, ...], *, lenient: bool, outpu
     loaded = load_topology(topology)
     oracle = Oracle(loaded, read_policy(resources, loaded, lenient=lenient))
     explanation = oracle.explain(read_flow(_flow_entry(words), loaded, "command line"))
-    click.echo(json.dumps(explanation.to_dict(), indent=1) if output == "json" else explanation.render())
+    say(json.dumps(explanation.to_dict(), indent=1) if output == "json" else explanation.render())
 
 
 def _flow_entry(words: dict[str, object]) -> dict[str, object]:

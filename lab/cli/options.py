@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from lab.topology.flows_file import load_flows
 from lab.topology.load import load_topology
 
 __all__ = [
+    "FilePath",
     "Question",
     "flows_option",
     "lenient_option",
@@ -28,10 +30,23 @@ __all__ = [
 ]
 
 
-topology_argument = click.argument("topology", type=click.Path(path_type=Path))
-resource_arguments = click.argument("resources", nargs=-1, type=click.Path(path_type=Path))
+class FilePath(click.Path):
+    """A path as the user wrote it; an empty one (a shell variable that is not set) is not the directory "."."""
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what names no file."""
+        if value == "":
+            self.fail("The path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+topology_argument = click.argument("topology", type=FilePath())
+resource_arguments = click.argument("resources", nargs=-1, type=FilePath())
 flows_option = click.option(
-    "--flows", "flows_file", type=click.Path(path_type=Path), help="A YAML or JSON list of flows; default: all."
+    "--flows", "flows_file", type=FilePath(), help="A YAML or JSON list of flows; default: every one that is declared."
 )
 lenient_option = click.option(
     "--lenient", is_flag=True, help="Leave out resources that are wrong, as Calico would, and say so; default: stop."

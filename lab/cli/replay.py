@@ -8,33 +8,35 @@ from pathlib import Path
 import click
 
 from dataplanes.registry import load_dataplane
+from lab.cli.options import FilePath
 from lab.conformance.bundle import read_bundle
 from lab.conformance.failure import grid
 from lab.conformance.pool import Pool
+from lab.report.terminal import say
 
 __all__ = ["replay"]
 
 EXIT_NOT_CONFORMANT = 1
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(short_help="Run a saved counterexample again.")
+@click.argument("bundle", type=FilePath())
 @click.option("--dataplane", "dataplane_name", metavar="NAME", help="Judge this one instead of the bundle's own.")
 @click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="How often to run it.")
 def replay(bundle: Path, dataplane_name: str | None, times: int) -> None:
     """Run the counterexample in a BUNDLE again; end 1 when it still fails."""
     saved = read_bundle(bundle)
     dataplane = load_dataplane(dataplane_name or saved.dataplane)
-    click.echo(f"{saved.expectation} with {dataplane.name}")
+    say(f"{saved.expectation} with {dataplane.name}")
     failed = 0
     with Pool() as pool:
         for _ in range(times):
             outcome = pool.run(saved.scenario, dataplane)
             failed += not outcome.conformant
             if outcome.error is not None:
-                click.echo(f"the dataplane failed: {outcome.error}")
+                say(f"the dataplane failed: {outcome.error}")
             for line in grid(outcome):
-                click.echo(line)
-    click.echo(f"failed {failed} of {times} times")
+                say(line)
+    say(f"failed {failed} of {times} times")
     if failed:
         raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)

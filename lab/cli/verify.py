@@ -9,6 +9,7 @@ import click
 
 from dataplanes.registry import load_dataplane
 from lab.cli.options import (
+    FilePath,
     flows_option,
     lenient_option,
     output_option,
@@ -19,13 +20,16 @@ from lab.cli.options import (
 from lab.conformance.harness import Harness
 from lab.report.files import prepare_directory
 from lab.report.table import print_results
+from lab.report.terminal import complain
 
 __all__ = ["verify"]
 
 EXIT_NOT_CONFORMANT = 1
+DEFAULT_REPORT = Path("policylab-report")
+"""Made only when there is something to write; one that the user names is made, and tried, before the run."""
 
 
-@click.command()
+@click.command(short_help="Compare a real lab with what is expected.")
 @topology_argument
 @resource_arguments
 @click.option("--dataplane", "dataplane_name", required=True, metavar="NAME", help="The dataplane to be judged.")
@@ -34,9 +38,8 @@ EXIT_NOT_CONFORMANT = 1
 @output_option
 @click.option(
     "--report",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("policylab-report"),
-    show_default=True,
+    type=FilePath(file_okay=False),
+    show_default=str(DEFAULT_REPORT),
     help="Where the bundle of a counterexample is written.",
 )
 def verify(
@@ -47,11 +50,13 @@ def verify(
     *,
     lenient: bool,
     output: str,
-    report: Path,
+    report: Path | None,
 ) -> None:
     """Send every flow through a real lab and compare what arrives with what the oracle expects."""
     question = read_question(topology, resources, flows_file, lenient=lenient)
     dataplane = load_dataplane(dataplane_name)
+    if report is not None:
+        prepare_directory(report)
     with Harness(question.topology, dataplane) as harness:
         results = harness.verify(question.resources, question.flows)
     print_results(results, output)
@@ -60,6 +65,7 @@ def verify(
     # The rest is for the one who has to mend it, and not needed (nor imported) as long as all is well.
     from lab.conformance.mismatch import tell_mismatch
 
+    report = report or DEFAULT_REPORT
     prepare_directory(report)
-    click.echo(tell_mismatch(topology, resources, results, dataplane, report), err=True)
+    complain(tell_mismatch(topology, resources, results, dataplane, report))
     raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)

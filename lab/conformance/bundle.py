@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from dataplanes.api import Evidence
 from lab.conformance.pool import Outcome
-from lab.conformance.scenario import Scenario
+from lab.conformance.scenario import FLOWS, Scenario
+from lab.document import read_documents
 from lab.errors import LabError
 
 __all__ = ["BUNDLE_VERSION", "CAPTURE", "Bundle", "read_bundle", "write_bundle"]
@@ -64,24 +67,38 @@ def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: Ma
 def read_bundle(directory: Path) -> Bundle:
     """Read a bundle; raises LabError when it is none, or one of a version that this policylab cannot read."""
     manifest = directory / MANIFEST
-    try:
-        told = json.loads(manifest.read_text())
-    except (OSError, ValueError) as error:
+    if not os.path.isfile(manifest):  # noqa: PTH113  (which is no error where the path is too long)
         raise LabError(
-            "this is not a bundle",
-            place=str(manifest),
-            value=str(error),
+            "this is not a bundle: it holds no bundle.json",
+            place=str(directory),
             next_step="name a directory that `policylab verify` or `conformance` wrote",
-        ) from error
-    if not isinstance(told, dict) or told.get("bundle_version") != BUNDLE_VERSION:
+        )
+    told = _manifest(manifest)
+    scenario = Scenario.read(directory)
+    if not scenario.flows:
+        raise LabError("the bundle holds no flow to judge", place=str(directory / FLOWS))
+    return Bundle(scenario, told["dataplane"], told["expectation"], told.get("seed"))
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    """Read what a bundle says of itself."""
+    documents = read_documents(file, LabError)
+    told = documents[0].value if len(documents) == 1 else None
+    version_told = told.get("bundle_version") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or version_told is None:
+        raise LabError("this is not what a bundle says of itself", place=str(file), allowed="JSON with bundle_version")
+    if version_told != BUNDLE_VERSION:
         raise LabError(
             "a bundle of another version",
-            place=str(manifest),
-            value=told.get("bundle_version") if isinstance(told, dict) else told,
+            place=documents[0].place(("bundle_version",)),
+            value=version_told,
             allowed=str(BUNDLE_VERSION),
             next_step="replay it with the policylab that wrote it",
         )
-    return Bundle(Scenario.read(directory), str(told["dataplane"]), str(told["expectation"]), told.get("seed"))
+    for key in ("dataplane", "expectation"):
+        if not isinstance(told.get(key), str):
+            raise LabError(f"{key} must be given, as text", place=documents[0].place((key,)), value=told.get(key))
+    return told
 
 
 def _write_json(file: Path, data: object) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from dataplanes.api import Dataplane
 from lab.conformance.bundle import CAPTURE, Bundle, write_bundle
 from lab.conformance.pool import Outcome, Pool
 from lab.conformance.scenario import Scenario
-from lab.conformance.shrink import shrink
+from lab.conformance.shrink import DEFAULT_SECONDS, shrink
 from lab.errors import LabError
 from lab.traffic.capture import Recorder
 
@@ -26,36 +27,57 @@ class Counterexample:
     """The smallest scenario found that still fails, and where its bundle lies."""
 
     bundle: Bundle
-    title: str
     directory: Path
     outcome: Outcome
     failed: int
     """How often of REPEATS it failed when run again."""
 
 
-def investigate(pool: Pool, dataplane: type[Dataplane], bundle: Bundle, title: str, directory: Path) -> Counterexample:
-    """Shrink the bundle's scenario, run it again with a recorder, and save all that explains it."""
+def investigate(
+    pool: Pool,
+    dataplane: type[Dataplane],
+    bundle: Bundle,
+    directory: Path,
+    seconds: float = DEFAULT_SECONDS,
+) -> Counterexample:
+    """Shrink the bundle's scenario for ``seconds``, run it again with a recorder, and save all that explains it.
+
+    What an earlier bundle left in ``directory`` goes.
+    """
     first = pool.run(bundle.scenario, dataplane)
-    smallest = bundle.scenario if first.conformant else shrink(bundle.scenario, _same_fault(pool, dataplane, first))
-    kept = replace(bundle, scenario=smallest)
-    runs = []
-    for _ in range(REPEATS):
-        recorder = Recorder()
-        runs.append((pool.run(smallest, dataplane, recorder, directory=directory), recorder))
-    failures = [run for run in runs if not run[0].conformant]
-    outcome, recorder = (failures or runs)[-1]
-    write_bundle(directory, kept, outcome, pool.evidence(smallest, dataplane))
-    recorder.write(directory / CAPTURE)
-    return Counterexample(kept, title, directory, outcome, len(failures))
+    fails = _same_fault(pool, dataplane, first)
+    kept = replace(bundle, scenario=bundle.scenario if first.conformant else shrink(bundle.scenario, fails, seconds))
+    shutil.rmtree(directory, ignore_errors=True)
+    saved, failed = None, 0
+    with Pool() as fresh:  # as ``policylab replay`` will run it
+        for _ in range(REPEATS):
+            recorder = None if failed else Recorder()
+            outcome = fresh.run(kept.scenario, dataplane, recorder, directory=directory)
+            failed += not outcome.conformant
+            if recorder is not None:
+                saved = outcome
+                write_bundle(directory, kept, outcome, fresh.evidence(kept.scenario, dataplane))
+                recorder.write(directory / CAPTURE)
+    assert saved is not None  # noqa: S101  (the first repetition is recorded)
+    return Counterexample(kept, directory, saved, failed)
 
 
 def _same_fault(pool: Pool, dataplane: type[Dataplane], first: Outcome) -> Callable[[Scenario], bool]:
-    """Whether a smaller scenario loads and still shows a fault of the first one's kind."""
+    """Whether a smaller scenario loads and still shows a fault of the first one's kind, in a fresh lab too.
 
-    def fails(candidate: Scenario) -> bool:
+    A dataplane may fail for what earlier candidates left behind in it, and then fails with any.
+    """
+
+    def shows(labs: Pool, candidate: Scenario) -> bool:
         try:
-            return bool(pool.run(candidate, dataplane).kinds & first.kinds)
+            return bool(labs.run(candidate, dataplane).kinds & first.kinds)
         except LabError:
             return False  # what was cut away was needed for the files to be valid
+
+    def fails(candidate: Scenario) -> bool:
+        if not shows(pool, candidate):
+            return False
+        with Pool() as fresh:
+            return shows(fresh, candidate)
 
     return fails

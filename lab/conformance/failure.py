@@ -11,7 +11,9 @@ from lab.conformance.bundle import CAPTURE
 from lab.conformance.counterexample import REPEATS, Counterexample
 from lab.conformance.pool import Outcome
 from lab.conformance.results import Row
+from lab.conformance.scenario import BEFORE, RESOURCES, TOPOLOGY
 from lab.conformance.wording import decision_text, flow_text
+from lab.protocols import protocol_label
 from lab.topology import DEFAULT_SOURCE_PORT, Topology, address_of
 from lab.topology.load import load_topology
 
@@ -23,9 +25,9 @@ EXCERPT_LINES = 40
 """Lines of policy shown in a failure; a shrunk example rarely has more."""
 
 
-def failure_text(example: Counterexample) -> str:
-    """The whole story of a counterexample, in the order in which one wants to know it."""
-    return "\n".join(_lines(example))
+def failure_text(title: str, example: Counterexample) -> str:
+    """The whole story of a counterexample to what ``title`` claims, in the order in which one wants to know it."""
+    return "\n".join(_lines(title, example))
 
 
 def grid(outcome: Outcome, limit: int = GRID_ROWS) -> Iterator[str]:
@@ -40,14 +42,16 @@ def grid(outcome: Outcome, limit: int = GRID_ROWS) -> Iterator[str]:
         yield f"... and {left_out} rows more"
 
 
-def _lines(example: Counterexample) -> Iterator[str]:
+def _lines(title: str, example: Counterexample) -> Iterator[str]:
     bundle, outcome = example.bundle, example.outcome
-    yield f"FAILED {bundle.expectation}: {example.title}"
+    yield f"FAILED {bundle.expectation}: {title}"
     yield f"dataplane {bundle.dataplane}"
-    yield from _section("policy", _excerpt(example.directory / "resources.yaml"))
+    for number, file in enumerate(sorted((example.directory / BEFORE).glob("*.yaml")), start=1):
+        yield from _section(f"policy {number}, in force before", _excerpt(file))
+    yield from _section("policy", _excerpt(example.directory / RESOURCES))
     if outcome.error is not None:
         yield f"the dataplane failed: {outcome.error}"
-    topology = load_topology(example.directory / "topology.yaml")
+    topology = load_topology(example.directory / TOPOLOGY)
     for row, number in _shown(outcome):
         yield from _section("flow", [_wire(row, topology)])
         yield f"expected {row.expected}, because of {decision_text(row)}"
@@ -96,7 +100,8 @@ def _wire(row: Row, topology: Topology) -> str:
         address = None if end is None else address_of(end, flow.family)
         shown = f"[{address}]" if flow.family == 6 else str(address)
         ends.append(f"{name} {shown}" if flow.port is None else f"{name} {shown}:{port}")
-    return f"{ends[0]} -> {ends[1]} {flow_text(flow)}"
+    rest = f" {flow_text(flow)}" if flow.port is None else f"/{protocol_label(flow.protocol)}"
+    return f"{ends[0]} -> {ends[1]}{rest}"
 
 
 def _files(example: Counterexample) -> list[str]:

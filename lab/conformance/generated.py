@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -15,10 +15,14 @@ from dataplanes.api import Dataplane
 from lab.conformance.bundle import Bundle
 from lab.conformance.generate import scenarios
 from lab.conformance.judge import Judge
-from lab.conformance.scenario import Scenario
+from lab.conformance.pool import Pool
+from lab.conformance.scenario import Entry, Scenario
 from lab.topology import Topology
 
 __all__ = ["EXPECTATION", "PROFILES", "TITLE", "Generated"]
+
+LAB_LIFE: Final = 6
+"""Scenarios that share a lab: its whole past is told with one that fails only because of it."""
 
 EXPECTATION: Final = "generated.policies-and-flows"
 TITLE: Final = "Whatever policies and flows are drawn, each flow's verdict is the reference model's."
@@ -49,6 +53,8 @@ class Generated:
     dataplane: type[Dataplane]
     seen: Counter[str] = field(default_factory=Counter)
     failing: list[Scenario] = field(default_factory=list)
+    past: list[Scenario] = field(default_factory=list)
+    """What the lab in use has seen, oldest first; some dataplanes fail only after what that left behind."""
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
@@ -73,12 +79,31 @@ class Generated:
         return f"{self.seen['scenarios']} scenarios: {counts}"
 
     def _check(self, scenario: Scenario) -> None:
+        if len(self.past) == LAB_LIFE or any(each.topology != scenario.topology for each in self.past):
+            self._leave_lab()
         outcome = self.judge.pool.run(scenario, self.dataplane)
         self.seen["scenarios"] += 1
         self.seen.update(row.expected for row in outcome.results.rows)
         if not outcome.conformant:
-            self.failing.append(scenario)
+            self.failing.append(self._with_past(scenario))
+            self.past.append(scenario)
+            self._leave_lab()
             raise _WrongError
+        self.past.append(scenario)
+
+    def _with_past(self, scenario: Scenario) -> Scenario:
+        """The scenario, after all that its lab has seen if it does not fail in a fresh one."""
+        with Pool() as fresh:
+            if not fresh.run(scenario, self.dataplane).conformant:
+                return scenario
+        nothing: tuple[Entry, ...] = ()  # each scenario began without policy
+        states = [state for each in self.past for state in (*each.before, each.resources, nothing)]
+        return replace(scenario, before=(*states, *scenario.before))
+
+    def _leave_lab(self) -> None:
+        for scenario in self.past[:1]:  # all are of one topology
+            self.judge.pool.forget(scenario, self.dataplane)
+        self.past.clear()
 
     def _tell(self, drawn_from: int | None) -> str:
         """Tell of the last failing scenario: Hypothesis ends with the smallest."""

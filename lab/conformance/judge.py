@@ -13,7 +13,9 @@ from lab.conformance.case import Case, ExpectedFlow
 from lab.conformance.counterexample import investigate
 from lab.conformance.failure import failure_text, grid
 from lab.conformance.pool import Outcome, Pool
+from lab.conformance.shrink import DEFAULT_SECONDS
 from lab.conformance.wording import decision_text
+from lab.errors import HostError
 
 __all__ = ["Judge"]
 
@@ -25,6 +27,8 @@ class Judge:
     pool: Pool
     report: Path
     """Bundles are written below this directory."""
+    shrink_seconds: float = DEFAULT_SECONDS
+    """How long a smaller counterexample is looked for."""
 
     def hold_case(self, case: Case, dataplane: type[Dataplane]) -> str | None:
         """Hold a hand-written case: its control first, then every step in the state that the earlier ones left."""
@@ -44,7 +48,16 @@ class Judge:
     def tell(self, bundle: Bundle, title: str, dataplane: type[Dataplane]) -> str:
         """Find the smallest counterexample, save its bundle, and put it into words."""
         name = re.sub(r"[^A-Za-z0-9.+-]", "_", f"{dataplane.name}-{bundle.expectation}")
-        return failure_text(investigate(self.pool, dataplane, bundle, title, self.report / "bundles" / name))
+        directory = self.report / "bundles" / name
+        try:
+            return failure_text(title, investigate(self.pool, dataplane, bundle, directory, self.shrink_seconds))
+        except OSError as error:
+            raise HostError(
+                f"{title}: it fails, and the counterexample cannot be saved",
+                place=str(directory),
+                value=error.strerror,
+                next_step="make room there, or name another directory with --report",
+            ) from error
 
     def _hold_control(self, case: Case, dataplane: type[Dataplane]) -> str | None:
         """Every flow of a case must be seen allowed without policy, or a later "denied" would prove nothing."""

@@ -29,7 +29,8 @@ def tell_mismatch(
     report: Path,
 ) -> str:
     """Find the smallest counterexample in files that gave ``results``, save its bundle, and put it into words."""
-    (topology,) = read_documents(topology_file, TopologyError)
+    # A shipped topology is given by its name; the one that was read knows where it lies.
+    (topology,) = read_documents(Path(load_topology(topology_file).file), TopologyError)
     # The wrong rows first: shrinking tries the first flows alone before it tries anything else.
     rows = sorted(results.rows, key=lambda row: (not row.wrong, row.observed != "inconclusive"))
     flows = tuple(flow_to_dict(row.flow) for row in rows)

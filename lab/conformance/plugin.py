@@ -74,6 +74,15 @@ def judge(pool: Pool, request: pytest.FixtureRequest) -> Judge:
     return Judge(pool, request.config.getoption("--lab-report"))
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Tell an error that is meant for users in its own words, without the way through this package."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]  # pluggy sends the inner hooks' result
+    if report.failed and call.excinfo is not None and isinstance(call.excinfo.value, LabError):
+        report.longrepr = str(call.excinfo.value)
+    return report  # type: ignore[return-value]  # and takes it from what a wrapper returns
+
+
 class Recorder:
     """Hands a Record of every expectation that was judged to a listener."""
 

@@ -111,6 +111,10 @@ class Pool:
         kept = self._open.get(_name(scenario, dataplane))
         return {} if kept is None else kept.harness.evidence()
 
+    def forget(self, scenario: Scenario, dataplane: type[Dataplane]) -> None:
+        """Close the lab of a scenario's topology, if it is open: the next one there begins in a fresh lab."""
+        self._discard(_name(scenario, dataplane))
+
     @staticmethod
     def _bring_to(scenario: Scenario, loaded: LoadedScenario, kept: _Kept) -> None:
         """Apply what the lab has not seen yet; from the beginning, when what it has seen is not how this begins."""

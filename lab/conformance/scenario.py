@@ -17,7 +17,7 @@ from lab.topology import Flow, Topology
 from lab.topology.flows_file import flows_of, load_flows
 from lab.topology.load import load_topology, topology_of
 
-__all__ = ["Entry", "LoadedScenario", "Scenario"]
+__all__ = ["BEFORE", "FLOWS", "RESOURCES", "TOPOLOGY", "Entry", "LoadedScenario", "Scenario"]
 
 Entry = Mapping[str, object]
 """One YAML document or flow as plain data."""
@@ -47,6 +47,7 @@ class Scenario:
     @classmethod
     def read(cls, directory: Path) -> Scenario:
         """Read what ``write`` wrote; raises LabError naming the file that is missing or broken."""
+        _load_files(directory)  # which says what is wrong with them, and where
         (topology,) = read_documents(directory / TOPOLOGY, TopologyError)
         (flows,) = read_documents(directory / FLOWS, TopologyError)
         earlier = sorted((directory / BEFORE).glob("*.yaml"))
@@ -74,13 +75,7 @@ class Scenario:
         """
         if directory is not None:
             self.write(directory)
-            topology = load_topology(directory / TOPOLOGY)
-            return LoadedScenario(
-                topology,
-                tuple(load_resources([file], topology) for file in sorted((directory / BEFORE).glob("*.yaml"))),
-                load_resources([directory / RESOURCES], topology),
-                load_flows(directory / FLOWS, topology),
-            )
+            return _load_files(directory)
         topology = topology_of(document_of(self.topology, TOPOLOGY))
         return LoadedScenario(
             topology,
@@ -88,6 +83,17 @@ class Scenario:
             _resources(self.resources, topology),
             flows_of(document_of(list(self.flows), FLOWS), topology),
         )
+
+
+def _load_files(directory: Path) -> LoadedScenario:
+    """Read the files of a scenario as a user's files are read."""
+    topology = load_topology(directory / TOPOLOGY)
+    return LoadedScenario(
+        topology,
+        tuple(load_resources([file], topology) for file in sorted((directory / BEFORE).glob("*.yaml"))),
+        load_resources([directory / RESOURCES], topology),
+        load_flows(directory / FLOWS, topology),
+    )
 
 
 def _resources(entries: Sequence[Entry], topology: Topology) -> Resources:

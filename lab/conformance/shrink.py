@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from lab.conformance.scenario import Entry, Scenario
 
-__all__ = ["shrink"]
+__all__ = ["DEFAULT_SECONDS", "shrink"]
 
 Path = tuple[str | int, ...]
 

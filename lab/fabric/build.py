@@ -15,7 +15,7 @@ from lab.fabric.netlink import NETLINK_NETFILTER, Netlink
 from lab.fabric.plan import Plan, Step
 from lab.fabric.ready import wait_until_ready
 
-__all__ = ["Built", "RouterSockets", "build"]
+__all__ = ["Built", "RouterSockets", "build", "missing_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def build(plan: Plan, stack: ExitStack) -> Built:
     Leaves the calling thread in one of the namespaces. Raises HostError.
     """
     namespaces: dict[str, int] = {}
-    of_routers, of_ends = _wanted()
+    of_routers, of_ends = missing_settings()
     for hosts, wanted in ((plan.routers, of_routers), (plan.ends, of_ends)):
         for host in hosts:
             namespaces[host] = _namespace(stack)
@@ -63,11 +63,19 @@ def _namespace(stack: ExitStack) -> int:
     return descriptor
 
 
-def _wanted() -> tuple[dict[str, str], dict[str, str]]:
-    """What has to be written in new namespaces, found out in one that is thrown away."""
+def missing_settings() -> tuple[dict[str, str], dict[str, str]]:
+    """What has to be set in new namespaces, of routers and of ends; found out in one that is thrown away.
+
+    Leaves the calling thread in it.
+    """
     with ExitStack() as trial:
         _namespace(trial)
-        return settings.differing(settings.ROUTER), settings.differing(settings.END)
+        has = settings.read(settings.ROUTER)
+    routers, ends = (
+        {name: value for name, value in wanted.items() if has[name] != value}
+        for wanted in (settings.ROUTER, settings.END)
+    )
+    return routers, ends
 
 
 def _take(step: Step, namespaces: Mapping[str, int]) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Self
 from lab.fabric.barrier import Barrier
 from lab.fabric.build import build
 from lab.fabric.messages import Neighbour
-from lab.fabric.namespace import aside
+from lab.fabric.namespace import aside, refused
 from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.netlink import Message
 from lab.fabric.plan import UNDERLAY, PlannedPort, plan
@@ -78,7 +78,10 @@ class Lab:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._built = aside(partial(build, self._plan, stack))
+            try:
+                self._built = aside(partial(build, self._plan, stack))
+            except OSError as error:
+                raise refused("to hold a lab", error.errno or 0) from error
             self._stack = stack.pop_all()
         hosts = {name: NamespaceNode(name or "underlay", each) for name, each in self._built.namespaces.items()}
         self.underlay = hosts.pop(UNDERLAY)

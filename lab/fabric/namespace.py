@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from lab.errors import HostError
 
-__all__ = ["aside", "enter", "in_namespace", "new_namespace", "sysctl_path"]
+__all__ = ["aside", "enter", "in_namespace", "new_namespace", "refused", "sysctl_path"]
 
 Result = TypeVar("Result")
 
@@ -56,17 +56,17 @@ def in_namespace(descriptor: int, work: Callable[[], Result]) -> Result:
 def enter(descriptor: int) -> None:
     """Move this thread, and it alone, to a namespace."""
     if _LIBC.setns(descriptor, _CLONE_NEWNET):
-        raise _refused("to enter a network namespace", ctypes.get_errno())
+        raise refused("to enter a network namespace", ctypes.get_errno())
 
 
 def new_namespace() -> int:
     """Make a namespace, move this thread to it, and return the descriptor that holds it."""
     if _LIBC.unshare(_CLONE_NEWNET):
-        raise _refused("to make a network namespace", ctypes.get_errno())
+        raise refused("to make a network namespace", ctypes.get_errno())
     try:
         return os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise _refused("to hold a network namespace", error.errno or 0) from error
+        raise refused("to hold a network namespace", error.errno or 0) from error
 
 
 def sysctl_path(name: str) -> str:
@@ -74,6 +74,7 @@ def sysctl_path(name: str) -> str:
     return f"/proc/sys/net/{name.replace('.', '/')}"
 
 
-def _refused(what: str, code: int) -> HostError:
+def refused(what: str, code: int) -> HostError:
+    """The error for what the kernel refused with that errno, with what helps against it."""
     step = _NEXT_STEPS.get(code, "run 'policylab doctor' to see what this host lacks")
     return HostError(f"this host refuses {what}: {os.strerror(code)}", next_step=step)

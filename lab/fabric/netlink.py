@@ -7,6 +7,7 @@ an acknowledgement, and what comes before it are errors (RFC 3549, section 2.3.2
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -52,8 +53,6 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _CHUNK: Final = 128 << 10
 # The kernel never writes more than this into one answer, dumps included (NLMSG_GOODSIZE and min_dump_alloc).
 _ANSWER: Final = 64 << 10
-# Answers come before sendmsg returns; a socket that stays silent for so long is not the kernel's.
-_TIMEOUT_SECONDS: Final = 10.0
 
 
 class Message(NamedTuple):
@@ -88,7 +87,6 @@ class Netlink:
     def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        self._socket.settimeout(_TIMEOUT_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -129,9 +127,17 @@ class Netlink:
         return answers
 
     def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        """Kind, sequence number and body of what the kernel says, without end: the caller knows the last one."""
+        """Kind, sequence number and body of what the kernel says: all of it is there when ``send`` returns."""
         while True:
-            data = self._socket.recv(_ANSWER)
+            try:
+                data = self._socket.recv(_ANSWER, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # More requests failed than the socket can hold complaints; the first ones, which matter, are there.
+                continue
             offset = 0
             while offset < len(data):
                 length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)

@@ -9,16 +9,16 @@ written, because a write costs about as much as a veth's route.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from lab.errors import HostError
-from lab.fabric.namespace import sysctl_path
+from lab.fabric.namespace import refused, sysctl_path
 
-__all__ = ["END", "ROUTER", "differing", "write"]
+__all__ = ["END", "ROUTER", "read", "write"]
 
-# Milliseconds, the largest that the kernel takes: reports of multicast membership wait for a random part of it.
+# Milliseconds, the largest that the kernel takes: the second report of a multicast membership waits for a random
+# part of it. In version 1 of the protocol the first is sent while the lab is made; in version 2 a moment later.
 _NEVER: Final = str(2**31 - 1)
 
 _COMMON: Final = {
@@ -27,7 +27,8 @@ _COMMON: Final = {
     "ipv6.conf.default.accept_dad": "0",
     # No link-local addresses: all neighbours are known, and there is nothing to solicit routers with.
     "ipv6.conf.default.addr_gen_mode": "1",
-    "ipv6.conf.default.mldv2_unsolicited_report_interval": _NEVER,
+    "ipv6.conf.default.force_mld_version": "1",
+    "ipv6.conf.default.mldv1_unsolicited_report_interval": _NEVER,
     "ipv4.conf.all.rp_filter": "0",
     "ipv4.conf.default.rp_filter": "0",
 }
@@ -39,9 +40,9 @@ ROUTER: Final = _COMMON | {"ipv4.ip_forward": "1", "ipv6.conf.all.forwarding": "
 """Of nodes and the underlay."""
 
 
-def differing(wanted: Mapping[str, str]) -> dict[str, str]:
-    """What of these settings this thread's namespace does not have yet."""
-    return {name: value for name, value in wanted.items() if _read(name) != value}
+def read(names: Iterable[str]) -> dict[str, str]:
+    """The sysctls of this thread's namespace; raises HostError naming the one that cannot be read."""
+    return {name: _read(name) for name in names}
 
 
 def write(settings: Mapping[str, str]) -> None:
@@ -50,7 +51,7 @@ def write(settings: Mapping[str, str]) -> None:
         try:
             _write(name, value)
         except OSError as error:
-            raise _refused(name, value, error) from error
+            raise refused(f"to set the sysctl net.{name} to {value!r}", error.errno or 0) from error
 
 
 def _write(name: str, value: str) -> None:
@@ -66,12 +67,4 @@ def _read(name: str) -> str:
     try:
         return Path(sysctl_path(name)).read_text(encoding="ascii").strip()
     except OSError as error:
-        raise _refused(name, None, error) from error
-
-
-def _refused(name: str, value: str | None, error: OSError) -> HostError:
-    return HostError(
-        f"the sysctl net.{name} cannot be {'read' if value is None else 'written'}: {error.strerror}",
-        value=value,
-        next_step="run 'policylab doctor' to see what this host lacks",
-    )
+        raise refused(f"to read the sysctl net.{name}", error.errno or 0) from error

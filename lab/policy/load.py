@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -39,8 +40,8 @@ def load_resources(
     """Read the resources of files and directories, in the order in which they are given.
 
     A directory stands for all files below it that end in .yaml, .yml or .json, sorted by their paths; what
-    begins with a dot is passed over. A file may hold many documents, and lists (``kind: List``) as kubectl
-    writes them. No paths mean no resources.
+    begins with a dot is passed over. A file may hold many documents, and lists as kubectl writes them
+    (``kind: List``) or calicoctl takes them (bare). No paths mean no resources.
 
     With ``left_out`` a resource that is wrong counts as absent, as it does for Calico, and each thing that is
     wrong with it is told to ``left_out``. A file that cannot be read at all is an error all the same.
@@ -99,15 +100,22 @@ def _read_all(
 def _files(paths: Sequence[Path | str]) -> Iterator[Path]:
     """All files that the paths stand for; a path that does not exist is left to the reader to complain about."""
     for path in map(Path, paths):
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if _is_resource_file(file, path))
-        else:
-            yield path
+        yield from sorted(_files_below(path)) if os.path.isdir(path) else [path]  # noqa: PTH112  (no error if too long)
 
 
-def _is_resource_file(file: Path, directory: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(directory).parts)
-    return file.suffix in _SUFFIXES and not hidden and not file.is_dir()
+def _files_below(directory: Path) -> Iterator[Path]:
+    """All resource files of a directory; one that cannot be looked into is an error and not an empty one."""
+    for folder, folders, names in os.walk(directory, onerror=_refuse_folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if _is_resource_file(name))
+
+
+def _refuse_folder(problem: OSError) -> None:
+    raise PolicyError(f"cannot be read: {problem.strerror}", place=str(problem.filename))
+
+
+def _is_resource_file(name: str) -> bool:
+    return Path(name).suffix in _SUFFIXES and not name.startswith(".")
 
 
 def _documents(file: Path, errors: list[LabError]) -> list[Document]:
@@ -121,9 +129,14 @@ def _documents(file: Path, errors: list[LabError]) -> list[Document]:
 
 
 def _resources_of(document: Document) -> Iterator[tuple[Step, ...]]:
-    """The paths of all resources in a document: of its one, or of the items of a list as kubectl writes it."""
+    """The paths of all resources in a document: of its one, or of those in a list.
+
+    kubectl writes lists with a kind of their own; calicoctl takes a bare list as well.
+    """
     value = document.value
-    if not isinstance(value, dict) or not str(value.get("kind")).endswith("List"):
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        yield from ((index,) for index in range(len(value)))
+    elif not isinstance(value, dict) or not str(value.get("kind")).endswith("List"):
         yield ()
     elif isinstance(value.get("items"), list):
         yield from (("items", index) for index in range(len(value["items"])))

@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-import click
-
 from lab.conformance.results import Results, Row
 from lab.conformance.wording import decision_text, flow_text
+from lab.report.terminal import say
 
 __all__ = ["print_results"]
 
@@ -19,12 +18,10 @@ HEADINGS = ("from", "to", "flow", "family", "expected", "observed", "", "decided
 def print_results(results: Results, output: str) -> None:
     """Print results as ``table`` or ``json``; with JSON nothing else goes to stdout."""
     if output == "json":
-        click.echo(json.dumps(results.to_dict(), indent=1))
+        say(json.dumps(results.to_dict(), indent=1))
         return
-    for line in table_lines([_cells(row) for row in results.rows]):
-        click.echo(line)
-    counts = results.summary()
-    click.echo(", ".join(f"{count} {word}" for word, count in counts.items()))
+    counts = ", ".join(f"{count} {word}" for word, count in results.summary().items())
+    say("\n".join((*table_lines([_cells(row) for row in results.rows]), counts)))
 
 
 def table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

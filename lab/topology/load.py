@@ -46,9 +46,9 @@ def load_topology(path: Path | str) -> Topology:
     cannot be; each names the place.
     """
     file = Path(path)
-    if not file.exists():
+    if not _is_there(file):
         file = shipped_topology(str(path)) or file
-    if not file.exists():
+    if not _is_there(file):
         raise TopologyError(
             "no such file, and no shipped topology of that name",
             place=str(path),
@@ -61,6 +61,14 @@ def load_topology(path: Path | str) -> Topology:
 def topology_of(document: Document) -> Topology:
     """Read a topology from a document; raises what ``load_topology`` raises."""
     return _Loader(document, validate(TopologyModel, document, TopologyError)).load(Path(document.file))
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a path leads to something; one that is too long or goes in a circle does not."""
+    try:
+        return file.exists()
+    except OSError:
+        return False
 
 
 def _the_document(file: Path) -> Document:

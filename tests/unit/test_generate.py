@@ -48,7 +48,7 @@ def _drawn(examples: int) -> list[Scenario]:
 
 @pytest.fixture(scope="module")
 def sample() -> list[Scenario]:
-    return _drawn(200)
+    return _drawn(300)
 
 
 def test_everything_drawn_loads_and_both_verdicts_are_common(sample: list[Scenario]) -> None:
@@ -83,9 +83,9 @@ def test_flows_are_few_different_and_in_both_families(sample: list[Scenario]) ->
         '"serviceAccountSelector"', "not in", "0.0.0.0/0", '"unheard-of"',
     ],
 )  # fmt: skip
-def test_every_feature_is_drawn_often(sample: list[Scenario], word: str) -> None:
-    holding = sum(word in json.dumps([scenario.resources, scenario.flows]) for scenario in sample)
-    assert holding >= 3
+def test_every_feature_is_drawn(sample: list[Scenario], word: str) -> None:
+    # The rarest stands in about every thirtieth scenario: 300 draws miss it once in twenty thousand runs.
+    assert any(word in json.dumps([scenario.resources, scenario.flows]) for scenario in sample)
 
 
 def test_some_scenarios_follow_another_policy(sample: list[Scenario]) -> None:

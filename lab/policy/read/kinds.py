@@ -167,7 +167,8 @@ def _kind(source: Source) -> _Kind | None:
     version, name = value.get("apiVersion"), value.get("kind")
     for key, given in (("kind", name), ("apiVersion", version)):
         if not isinstance(given, str) or not given:
-            source.refuse((key,), "is not given" if given is None else "must be text")
+            step = "name the topology first, the resources after it" if "nodes" in value else None
+            source.refuse((key,), "is not given" if given is None else "must be text", next_step=step)
             return None
     kind = _KINDS.get((str(version), str(name)))
     if kind is None and name not in _PASSED_OVER:

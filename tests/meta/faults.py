@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dataplanes broken on purpose: a fault is laid over a sound dataplane, whichever it is.
+
+The sound one still does all the work. What is changed is what it is told (the snapshot, or the step from the one
+in force to the next), or the way of the packets around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dataplanes.api import Capability, Dataplane, Evidence, Node, Snapshot
+
+__all__ = ["Detour", "Fault", "both_families", "lay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """An iptables rule of someone else's, at the top of a built-in chain of the node.
+
+    ``command`` is e.g. ``ip6tables-nft``; ``rule`` is all that follows the chain.
+    """
+
+    command: str
+    table: str
+    chain: str
+    rule: str
+
+    def lay(self, node: Node) -> None:
+        """Put the rule first, wherever it stood before."""
+        self.lift(node)
+        done = node.run((self.command, "-t", self.table, "-I", self.chain, "1", *self.rule.split()))
+        if done.returncode != 0:
+            raise RuntimeError(f"{self}: {done.stderr}")
+
+    def lift(self, node: Node) -> None:
+        """Take the rule away; no matter if it is not there."""
+        node.run((self.command, "-t", self.table, "-D", self.chain, *self.rule.split()))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One mistake, made in exactly one of three places, and the expectation that must catch it.
+
+    ``snapshot`` changes every snapshot; ``step`` is asked when one is in force already, and gets that and the
+    next one; ``path`` is laid anew after each apply, because many a dataplane then puts its own rules first.
+    """
+
+    name: str
+    wrong: str
+    caught_by: str
+    snapshot: Callable[[Snapshot], Snapshot] | None = None
+    step: Callable[[Snapshot, Snapshot], Snapshot] | None = None
+    path: tuple[Detour, ...] = ()
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.snapshot, self.step, self.path))) != 1:
+            raise ValueError(f"{self.name} is not made in exactly one place")
+
+    def instead_of(self, wanted: Snapshot, in_force: Snapshot | None) -> Snapshot:
+        """What the sound dataplane is told when it should be told ``wanted``."""
+        if self.snapshot is not None:
+            return self.snapshot(wanted)
+        if self.step is not None and in_force is not None:
+            return self.step(in_force, wanted)
+        return wanted
+
+
+class _Broken:
+    """A dataplane with a fault over it; ``lay`` makes a class of its own for each pair."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[frozenset[Capability]]
+    fault: ClassVar[Fault]
+    sound: ClassVar[type[Dataplane]]
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._plane = self.sound(node)
+        self._in_force: Snapshot | None = None
+
+    def start(self) -> None:
+        self._plane.start()
+
+    def apply(self, snapshot: Snapshot) -> None:
+        told = self.fault.instead_of(snapshot, self._in_force)
+        self._plane.apply(told)
+        self._in_force = told
+        for detour in self.fault.path:
+            detour.lay(self._node)
+
+    def stop(self) -> None:
+        for detour in self.fault.path:
+            detour.lift(self._node)
+        self._plane.stop()
+
+    def evidence(self) -> Evidence:
+        return self._plane.evidence()
+
+
+def lay(fault: Fault, dataplane: type[Dataplane]) -> type[Dataplane]:
+    """The dataplane with the fault, named after both: ``iptables+forgets-ipv6``."""
+    name = f"{dataplane.name}+{fault.name}"
+    body = {"name": name, "capabilities": dataplane.capabilities, "fault": fault, "sound": dataplane}
+    return type(name, (_Broken,), body)
+
+
+def both_families(backends: tuple[str, ...], table: str, chain: str, rule: str) -> Iterator[Detour]:
+    """The same rule for IPv4 and IPv6, on each of the backends ("nft", "legacy")."""
+    for backend in backends:
+        for command in ("iptables", "ip6tables"):
+            yield Detour(f"{command}-{backend}", table, chain, rule)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of the path: the dataplane enforces what it should, and packets go another way or no way at all."""
+
+from __future__ import annotations
+
+from faults import Detour, Fault, both_families
+
+__all__ = ["PATH_FAULTS"]
+
+# An ACCEPT ends the chains of its own backend only, so it takes one of each to open a way past either.
+_EITHER = ("nft", "legacy")
+# Rules that are not to be seen by the dataplane stand in tables that the packet meets before it.
+_NFT = ("nft",)
+
+# Addresses of the suite's topology: x/red, and the external client.
+_RED = (("iptables", "198.18.1.12"), ("ip6tables", "fd00:18:1::c"))
+_SERVER = (("iptables", "198.18.1.10"), ("ip6tables", "fd00:18:1::a"))
+_CLIENT = (("iptables", "203.0.113.9"), ("ip6tables", "2001:db8::9"))
+
+PATH_FAULTS = (
+    Fault(
+        "back-door",
+        "Someone else's rule accepts all that comes from one address before policy is asked.",
+        "control.deny-all",
+        path=tuple(
+            Detour(f"{command}-{backend}", "filter", "FORWARD", f"-s {address} -j ACCEPT")
+            for command, address in _CLIENT
+            for backend in _EITHER
+        ),
+    ),
+    Fault(
+        "local-short-cut",
+        "What goes from one workload of a node to another is accepted before policy is asked.",
+        "path.same-node.ingress-enforced",
+        path=tuple(both_families(_EITHER, "filter", "FORWARD", "-i cali+ -o cali+ -j ACCEPT")),
+    ),
+    Fault(
+        "duplicator",
+        "A copy of each packet between two workloads goes its own way.",
+        "control.no-policy",
+        path=tuple(
+            Detour(f"{command}-nft", "mangle", "PREROUTING", f"-s {source} -d {server} -j TEE --gateway {server}")
+            for (command, source), (_, server) in zip(_RED, _SERVER, strict=True)
+        ),
+    ),
+    Fault(
+        "ipv6-black-hole",
+        "No IPv6 packet gets as far as policy.",
+        "control.no-policy",
+        path=(Detour("ip6tables-nft", "raw", "PREROUTING", "-i cali+ -j DROP"),),
+    ),
+    Fault(
+        "sctp-black-hole",
+        "What policy has accepted is lost after it, for one protocol.",
+        "control.no-policy",
+        path=tuple(both_families(_NFT, "mangle", "POSTROUTING", "-p sctp -j DROP")),
+    ),
+    Fault(
+        "masquerade",
+        "Packets that leave a node take its address, so that nobody behind it knows who sent them.",
+        "control.no-policy",
+        path=tuple(both_families(_NFT, "nat", "POSTROUTING", "! -o cali+ -j MASQUERADE")),
+    ),
+)

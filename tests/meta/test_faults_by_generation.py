@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults that the generator finds without any hand-written case, and cuts down to one policy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults import Fault, lay
+from snapshot_faults import SNAPSHOT_FAULTS
+from step_faults import STEP_FAULTS
+
+from dataplanes.iptables import IptablesDataplane
+from lab.conformance.bundle import read_bundle
+from lab.conformance.generated import EXPECTATION, Generated
+from lab.conformance.judge import Judge
+from lab.conformance.pool import Pool
+from lab.topology.load import load_topology
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+# Drawn without chance, so that a test that passed once passes again; in one small lab, so that it is quick.
+PROFILE, TOPOLOGY = "ci", "one-node"
+# Those of which every other scenario tells; what is rarer takes more examples than a test should.
+FOUND = ("forgets-ipv6", "tier-default-always-pass", "ignores-empty-policies", "local-egress-open", "never-updates")
+BY_NAME = {fault.name: fault for fault in (*SNAPSHOT_FAULTS, *STEP_FAULTS)}
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Iterator[Judge]:
+    with Pool() as pool:
+        yield Judge(pool, tmp_path)
+
+
+def found_by_generation(fault: Fault, judge: Judge) -> Path:
+    """The bundle of what the generator finds."""
+    broken = lay(fault, IptablesDataplane)
+    failure = Generated(judge, broken).hold(PROFILE, load_topology(TOPOLOGY))
+    assert failure is not None, fault.wrong
+    assert f"FAILED {EXPECTATION}" in failure
+    assert "failed 5 of 5 times when repeated" in failure
+    return judge.report / "bundles" / f"{broken.name}-{EXPECTATION}"
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_fault_is_found_without_a_case_and_shrunk_to_one_policy_and_one_flow(name: str, judge: Judge) -> None:
+    found = read_bundle(found_by_generation(BY_NAME[name], judge)).scenario
+    assert [str(document["kind"]).endswith("NetworkPolicy") for document in found.resources] == [True]
+    assert len(found.flows) == 1
+    assert found.before == ()
+
+
+def test_fault_that_needs_a_past_is_told_with_it(judge: Judge) -> None:
+    found = read_bundle(found_by_generation(BY_NAME["removed-policy-stays"], judge)).scenario
+    assert any(documents for documents in found.before)
+    with Pool() as fresh:
+        assert not fresh.run(found, lay(BY_NAME["removed-policy-stays"], IptablesDataplane)).conformant
+        assert fresh.run(found, IptablesDataplane).conformant
+
+
+def test_sound_dataplane_is_not_accused(judge: Judge) -> None:
+    run = Generated(judge, IptablesDataplane)
+    assert run.hold(PROFILE, load_topology(TOPOLOGY)) is None
+    assert run.seen["scenarios"] == 100
+    assert run.seen["allow"] > 0
+    assert run.seen["deny"] > 0
