@@ -71,8 +71,9 @@ def _rules(rules: Iterable[AdminRule], direction: Direction, nodes: Collection[N
 
 
 def _beyond_us(rule: AdminRule) -> bool:
-    """Whether the rule has a kind of peer or of port that nobody knows."""
-    return AdminPeer() in rule.peers or AdminPort() in rule.ports
+    """Whether the rule has a kind of peer or of port that nobody knows; domain names are for rules that allow."""
+    named = any(peer.domain_names is not None for peer in rule.peers) and rule.action is not Action.ALLOW
+    return named or AdminPeer() in rule.peers or AdminPort() in rule.ports
 
 
 def _closed(rule: AdminRule) -> Iterator[Rule]:

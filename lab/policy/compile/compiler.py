@@ -40,7 +40,7 @@ from lab.policy.resources import (
 from lab.policy.snapshot import PolicyId, Snapshot, SnapshotDelta
 from lab.topology import Namespace, Topology, Workload
 
-__all__ = ["Compiler", "Resource", "compile_snapshots"]
+__all__ = ["Compiler", "Resource", "compile_snapshots", "identity_of"]
 
 _Settings = IpPool | FelixConfiguration
 Resource = Source | Namespace | Policy | Tier | Profile | Service | EndpointSlice | _Settings
@@ -53,7 +53,7 @@ def compile_snapshots(topology: Topology, resources: Resources) -> Mapping[str, 
     return Compiler(topology, resources).snapshots()
 
 
-def _identity(resource: Resource) -> _Identity:
+def identity_of(resource: Resource) -> _Identity:
     """Kind, namespace and name: no two resources share them."""
     match resource:
         case Workload():
@@ -123,7 +123,7 @@ class Compiler:
         Raises:
             PolicyError: something to be removed is not there; nothing is changed then.
         """
-        gone = [_identity(resource) for resource in remove]
+        gone = [identity_of(resource) for resource in remove]
         for kind, namespace, name in (identity for identity in gone if identity not in self._known):
             raise PolicyError(
                 f"there is no {kind} to be removed",
@@ -133,9 +133,9 @@ class Compiler:
         for identity in gone:
             self._remove(self._known.pop(identity))
         for resource in put:
-            old = self._known.get(_identity(resource))
+            old = self._known.get(identity_of(resource))
             if old != resource:
-                self._known[_identity(resource)] = resource
+                self._known[identity_of(resource)] = resource
                 self._put(resource, old)
         return self._settle()
 
@@ -154,7 +154,7 @@ class Compiler:
             case EndpointSlice():
                 self._sets.put_slice(resource)
             case IpPool() | FelixConfiguration():
-                self._settings[_identity(resource)] = resource
+                self._settings[identity_of(resource)] = resource
                 self._settings_stale = True
             case Service():
                 pass  # its node ports are the lab's; who is behind it tell its EndpointSlices
@@ -165,7 +165,7 @@ class Compiler:
                 self._remove_thing(thing_key(resource))
             case CalicoPolicy() | KubernetesNetworkPolicy() | AdminPolicy():
                 if not _is_staged(resource):
-                    policy_id = PolicyId(*_identity(resource))
+                    policy_id = PolicyId(*identity_of(resource))
                     self._attached.remove(policy_id)
                     self._render(policy_id, None)
             case Tier():
@@ -177,7 +177,7 @@ class Compiler:
             case EndpointSlice():
                 self._sets.remove_slice(resource)
             case IpPool() | FelixConfiguration():
-                del self._settings[_identity(resource)]
+                del self._settings[identity_of(resource)]
                 self._settings_stale = True
             case Service():
                 pass  # as above

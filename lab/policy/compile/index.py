@@ -204,17 +204,19 @@ class SelectorIndex(Generic[_Key]):
         return self._with_any(key, [value for value in self._by_label.get(key, {}) if test(value, wanted)])
 
 
-def _triggers(selector: Selector) -> Iterator[_Trigger]:
+def _triggers(selector: Selector) -> set[_Trigger]:
     """What has to change about a thing's labels for the selector's answer to be able to change."""
+    found: set[_Trigger] = set()
     for node in nodes_of(selector.node):
         match node:
             case Has(key):
-                yield key, None
+                found.add((key, None))
             case Compare(key, "==" | "!=", value):
-                yield key, value
+                found.add((key, value))
             case Compare(key):
-                yield key
+                found.add(key)
             case Member(key, values):
-                yield from ((key, value) for value in values)
+                found.update((key, value) for value in values)
             case _:
                 continue
+    return found
