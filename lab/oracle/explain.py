@@ -119,7 +119,7 @@ class AskedStaged:
     action: StagedAction
     tier: str
     rules: tuple[AskedRule, ...] | None
-    verdict: Verdict
+    verdict: Verdict | None
     changes: bool
 
     @property
@@ -138,44 +138,50 @@ class AskedStaged:
             "tier": self.tier,
             "asked": self.rules is not None,
             "rules": [rule.to_dict() for rule in self.rules or ()],
-            "verdict": _word(self.verdict),
-            "decided_by": decision_dict(self.verdict.decided_by),
+            **_said(self.verdict),
             "changes": self.changes,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class AskedDirection:
-    """One endpoint's policy in one direction. ``reached`` is false where the packet has died before.
+    """One endpoint's policy in one direction, at one stage of the packet's way.
 
-    Neither tiers nor profiles are asked of a packet that is dropped ahead of them.
+    ``stage`` is that of a hook (normal, apply-on-forward, pre-dnat, untracked), or "node" where no policy is
+    asked and ``endpoint`` tells what decides instead; then there is no ``direction``. ``reached`` is false where the
+    packet has died before, or never comes to be asked because of how it was accepted before (``spared``). Neither
+    tiers nor profiles are asked of a packet on which something ahead of them decides. ``verdict`` is None where
+    the stage has nothing to say of the packet, which then goes on.
     """
 
-    direction: Direction
+    direction: Direction | None
+    stage: str
     endpoint: str
     reached: bool
+    spared: bool
     tiers: tuple[AskedTier, ...]
     profiles: tuple[AskedProfile, ...]
-    verdict: Verdict
+    verdict: Verdict | None
     staged: tuple[AskedStaged, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The direction as JSON holds it."""
         return {
-            "direction": self.direction.value,
+            "direction": None if self.direction is None else self.direction.value,
+            "stage": self.stage,
             "endpoint": self.endpoint,
             "reached": self.reached,
+            "spared": self.spared,
             "tiers": [tier.to_dict() for tier in self.tiers],
             "profiles": [profile.to_dict() for profile in self.profiles],
             "staged": [staged.to_dict() for staged in self.staged],
-            "verdict": _word(self.verdict),
-            "decided_by": decision_dict(self.verdict.decided_by),
+            **_said(self.verdict),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A flow, its verdict, and both directions in which policy was or would have been asked."""
+    """A flow, its verdict, and every stage at which policy was or would have been asked."""
 
     flow: Flow
     source: Address
@@ -210,6 +216,13 @@ def decision_dict(decision: Decision) -> dict[str, object]:
     details = {"owner": decision.owner, "rule": decision.rule}
     known = {key: value for key, value in details.items() if value is not None}
     return {"direction": direction, "default": decision.reason, **known} | _place(decision.place)
+
+
+def _said(verdict: Verdict | None) -> dict[str, object]:
+    """A stage's verdict and what decided it, nulls where it has nothing to say."""
+    if verdict is None:
+        return {"verdict": None, "decided_by": None}
+    return {"verdict": _word(verdict), "decided_by": decision_dict(verdict.decided_by)}
 
 
 def _word(verdict: Verdict) -> str:

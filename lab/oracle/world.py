@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who stands at which address: pods, network sets and nodes, with the labels that selectors see.
+"""Who stands at which address: pods, host endpoints, network sets and nodes, with the labels that selectors see.
 
 A selector in a rule resolves to addresses, not to endpoints (Calico: the label index). So the model asks of an address
 which *parties* stand at it, and of a party which labels it has: its own and those inherited from profiles.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from lab.oracle.backends import backends
 from lab.oracle.nets import NetIndex
-from lab.policy.resources import NetworkSet, Resources
+from lab.policy.resources import HostEndpoint, NetworkSet, Resources
 from lab.topology import Address, Node, Port, Topology, Workload
 
 __all__ = ["ACCOUNT_LABEL", "NAMESPACE_LABEL", "Location", "Party", "World", "profile_names"]
@@ -27,7 +27,7 @@ _ACCOUNT_PREFIX = "pcsa."
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Party:
-    """A pod or a network set; ``labels`` are all that count for selectors, inherited ones included.
+    """A pod, a host endpoint or a network set; ``labels`` are all that count for selectors, inherited ones included.
 
     ``namespace_labels`` and ``account_labels`` are those that it has from its namespace and service account,
     under the keys that they have there. A workload with ``profiles`` of its own has none of them.
@@ -41,7 +41,7 @@ class Party:
     ports: tuple[Port, ...] = ()
     profiles: tuple[str, ...] = ()
     node: str | None = None
-    """On which node a pod runs."""
+    """On which node a pod runs, or a host endpoint is."""
 
     @property
     def namespace(self) -> str | None:
@@ -73,7 +73,7 @@ class Location:
 
 
 class World:
-    """The pods and network sets of a topology and its resources, by name and by address."""
+    """The pods, host endpoints and network sets of a topology and its resources, by name and by address."""
 
     def __init__(self, topology: Topology, resources: Resources) -> None:
         self._profile_labels = _profile_labels(topology, resources)
@@ -82,6 +82,12 @@ class World:
         for name, workload in topology.workloads.items():
             for address in workload.addresses:
                 self._pods_at.setdefault(address, []).append(self.pods[name])
+        self.hosts = {endpoint.name: self._host(endpoint) for endpoint in resources.host_endpoints}
+        self._hosts_at: dict[Address, list[Party]] = {}
+        for endpoint in resources.host_endpoints:
+            # An interface's own addresses are unknown to selectors: only those count that the endpoint tells.
+            for address in dict.fromkeys(endpoint.expected_ips):
+                self._hosts_at.setdefault(address, []).append(self.hosts[endpoint.name])
         self._sets = NetIndex(
             (net, party) for found in resources.network_sets for party in (self._set(found),) for net in found.nets
         )
@@ -103,10 +109,10 @@ class World:
     def _locate(self, address: Address) -> Location:
         pods = tuple(self._pods_at.get(address, ()))
         # A set that covers the address by two networks is still one party.
-        parties = (*pods, *dict.fromkeys(self._sets.covering(address)))
+        parties = (*pods, *self._hosts_at.get(address, ()), *dict.fromkeys(self._sets.covering(address)))
         looks = frozenset((party.is_pod, frozenset(party.labels.items())) for party in parties)
         identity = self._identities.setdefault(looks, len(self._identities))
-        named = frozenset((port.protocol, port.port) for pod in pods for port in pod.ports)
+        named = frozenset((port.protocol, port.port) for party in parties for port in party.ports)
         services, nodes = self._backends.get(address, {}), tuple(self._nodes_at.get(address, ()))
         return Location(address, parties, pods, identity, named, services, nodes)
 
@@ -120,6 +126,13 @@ class World:
         labels = self._inherit(own, profiles)
         party = _party(workload.name, labels, is_pod=True)
         return replace(party, ports=workload.ports, profiles=profiles, node=workload.node)
+
+    def _host(self, endpoint: HostEndpoint) -> Party:
+        """A host endpoint; it lives in no namespace."""
+        title = f"HostEndpoint {endpoint.name} on {endpoint.node}"
+        labels = self._inherit(endpoint.labels, endpoint.profiles)
+        party = _party(title, labels, is_pod=False)
+        return replace(party, ports=endpoint.ports, profiles=endpoint.profiles, node=endpoint.node)
 
     def _set(self, network_set: NetworkSet) -> Party:
         """A network set; only the namespaced kind inherits anything (1.6)."""
