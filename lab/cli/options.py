@@ -12,6 +12,7 @@ import click
 from lab.errors import LabError, TopologyError
 from lab.policy.load import load_resources
 from lab.policy.resources import Resources
+from lab.report.terminal import complain
 from lab.topology import Flow, Topology
 from lab.topology.flows import default_flows
 from lab.topology.flows_file import load_flows
@@ -71,7 +72,7 @@ def read_policy(resource_files: tuple[Path, ...], topology: Topology, *, lenient
 
 
 def _tell_left_out(error: LabError) -> None:
-    click.echo(f"{error}; left out", err=True)
+    complain(f"policylab: {error}; left out")
 
 
 def read_question(

@@ -143,7 +143,8 @@ def read_resource(
     resource = kind.read(source, namespace)
     claims: dict[Identity, Place] = {}
     if resource is not None:
-        source.read(("metadata", "name"), dns_subdomain, resource.name)
+        if not isinstance(resource, Tier):  # whose names are shorter, and checked already
+            source.read(("metadata", "name"), dns_subdomain, resource.name)
         claims = _claims(source, resource, namespace, seen)
     if len(errors) > before:
         errors[before:] = sorted(errors[before:], key=_position)
