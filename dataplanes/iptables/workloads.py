@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from os.path import commonprefix
 
 from dataplanes.api import (
     ICMPV6,
@@ -99,7 +100,7 @@ def _dispatch(root: str, option: str, chains: Mapping[str, str], prefix: str) ->
     name = root if prefix == WORKLOAD_PREFIX else f"{root}-{prefix}"
     rules: list[str] = []
     below: list[Chain] = []
-    for start, interfaces in _split(sorted(chains), prefix):
+    for start, interfaces in _split(sorted(chains)):
         if len(interfaces) == 1:
             rules.append(f"{option} {interfaces[0]} -g {chains[interfaces[0]]}")
         else:
@@ -110,11 +111,12 @@ def _dispatch(root: str, option: str, chains: Mapping[str, str], prefix: str) ->
     yield from below
 
 
-def _split(interfaces: Sequence[str], prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """A short list one by one, a long one by the letter behind the prefix."""
+def _split(interfaces: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """A short list one by one, a long one by the first letter in which they differ: the kernel's jumps go 16 deep."""
     if len(interfaces) <= _DISPATCH_LENGTH:
         for interface in interfaces:
             yield interface, [interface]
         return
-    for start, group in groupby(interfaces, key=lambda interface: interface[: len(prefix) + 1]):
+    letter = len(commonprefix(interfaces)) + 1
+    for start, group in groupby(interfaces, key=lambda interface: interface[:letter]):
         yield start, list(group)

@@ -94,6 +94,17 @@ def test_dispatch_over_a_thousand_endpoints_stays_short_and_reaches_each():
     assert all(rules[-1].endswith("-j DROP") for rules in dispatch.values())
 
 
+def test_interfaces_with_much_in_common_do_not_lie_deep():
+    chains = render(snapshot([endpoint(number) for number in range(1000)]), 4).tables["filter"].chains
+    assert depth(chains, "plab-from") == 3
+
+
+def depth(chains, name):
+    """How many chains a packet walks from one to the last that leads on by interface."""
+    below = {rule.rpartition(" ")[2] for rule in chains[name].rules}
+    return 1 + max((depth(chains, chain) for chain in below if chain.startswith("plab-from-")), default=0)
+
+
 def test_missing_profile_ends_the_list_with_a_drop():
     chains = render(snapshot([endpoint(1, profiles=("gone", "kns.x"))]), 4).tables["filter"].chains
     rules = chains["plab-ingress-cali00000000001"].rules
