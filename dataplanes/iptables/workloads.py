@@ -7,8 +7,7 @@ An endpoint's chain returns only when its direction accepts the packet, and drop
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from os.path import commonprefix
+from itertools import groupby, takewhile
 
 from dataplanes.api import (
     ICMPV6,
@@ -112,11 +111,12 @@ def _dispatch(root: str, option: str, chains: Mapping[str, str], prefix: str) ->
 
 
 def _split(interfaces: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """A short list one by one, a long one by the first letter in which they differ: the kernel's jumps go 16 deep."""
+    """Sorted names one by one when they are few, else by the first letter that differs: jumps go only 16 deep."""
     if len(interfaces) <= _DISPATCH_LENGTH:
         for interface in interfaces:
             yield interface, [interface]
         return
-    letter = len(commonprefix(interfaces)) + 1
+    same = takewhile(lambda letters: letters[0] == letters[1], zip(interfaces[0], interfaces[-1], strict=False))
+    letter = len(list(same)) + 1
     for start, group in groupby(interfaces, key=lambda interface: interface[:letter]):
         yield start, list(group)
