@@ -50,7 +50,7 @@ def worlds(draw):
     return World(draw(topologies()), replace(resources, policies=tuple(kept)))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(worlds())
 def test_any_world_is_compiled_to_what_the_oracle_says_of_it(world):
     oracle = Oracle(world.topology, world.resources)

@@ -25,7 +25,7 @@ _Stages = frozenset[Stage]
 
 
 class Attachments:
-    """Policies and the endpoints that they select; ``dirty`` are the endpoints whose tiers may have changed."""
+    """Policies and the endpoints that they select; the keys of ``dirty`` are those whose tiers may have changed."""
 
     def __init__(self, index: SelectorIndex[ThingKey]) -> None:
         self._index = index
@@ -34,9 +34,10 @@ class Attachments:
         self._tiers = {tier.name: tier for tier in BUILT_IN_TIERS}
         self._by_subject: dict[str, set[PolicyId]] = {}
         self._attached: dict[ThingKey, int] = {}
+        self._positions: dict[PolicyId, tuple[object, ...]] = {}
         # Endpoints to which the same policies apply share their lists.
         self._lists: dict[tuple[int, _Stages], tuple[TierPolicies, ...]] = {}
-        self.dirty: set[ThingKey] = set()
+        self.dirty: dict[ThingKey, None] = {}
 
     def put(self, form: PolicyForm) -> None:
         """Attach a policy, in place of the one of its name if there is one."""
@@ -55,6 +56,7 @@ class Attachments:
     def remove(self, policy_id: PolicyId) -> None:
         """Detach a policy from everything that it selects."""
         form = self._forms.pop(policy_id)
+        self._positions.pop(policy_id, None)
         self._flip(form)
         self._slots.release(policy_id)
         same = self._by_subject[form.subject.canonical]
@@ -68,13 +70,13 @@ class Attachments:
         self._lists.clear()
         for key in self._index.matching(form.subject):
             self._attached[key] = self._attached.get(key, 0) ^ bit
-            self.dirty.add(key)
+            self.dirty[key] = None
 
     def moved(self, canonical: str, key: ThingKey) -> None:
         """A thing begins or ceases to match a subject."""
         for policy_id in self._by_subject.get(canonical, ()):
             self._attached[key] = self._attached.get(key, 0) ^ 1 << self._slots.slot(policy_id)
-            self.dirty.add(key)
+            self.dirty[key] = None
 
     def put_tier(self, name: str, tier: Tier | None) -> None:
         """A tier comes, changes, or goes (None); nothing that a file says changes a built-in one."""
@@ -85,9 +87,10 @@ class Attachments:
         else:
             self._tiers[name] = tier
         self._lists.clear()
+        self._positions.clear()
         for form in self._forms.values():
             if form.tier == name:
-                self.dirty.update(self._index.matching(form.subject))
+                self.dirty.update(dict.fromkeys(self._index.matching(form.subject)))
 
     def workload(self, key: ThingKey, workload: Workload) -> EndpointPolicy:
         """What holds for a workload."""
@@ -111,7 +114,7 @@ class Attachments:
     def forget(self, key: ThingKey) -> None:
         """An endpoint is gone."""
         self._attached.pop(key, None)
-        self.dirty.discard(key)
+        self.dirty.pop(key, None)
 
     def _tiers_of(self, attached: int, stages: _Stages) -> tuple[TierPolicies, ...]:
         found = self._lists.get((attached, stages))
@@ -122,13 +125,18 @@ class Attachments:
 
     def _listed(self, forms: Iterable[PolicyForm]) -> Iterable[TierPolicies]:
         """Tiers that have a say in a direction, in order; one that does not exist still enforces its policies."""
-        ordered = sorted(forms, key=lambda form: (tier_order(form.tier, self._tiers), policy_order(form)))
-        for name, group in groupby(ordered, key=lambda form: form.tier):
+        for name, group in groupby(sorted(forms, key=self._position), key=lambda form: form.tier):
             found = list(group)
             ingress = tuple(form.policy_id for form in found if Direction.INGRESS in form.types)
             egress = tuple(form.policy_id for form in found if Direction.EGRESS in form.types)
             if ingress or egress:
                 yield TierPolicies(name, ingress, egress, self._passes(name, found[0].stage))
+
+    def _position(self, form: PolicyForm) -> tuple[object, ...]:
+        known = self._positions.get(form.policy_id)
+        if known is None:
+            known = self._positions[form.policy_id] = (*tier_order(form.tier, self._tiers), *policy_order(form))
+        return known
 
     def _passes(self, tier: str, stage: Stage) -> bool:
         """Policies ahead of conntrack or DNAT leave what they do not decide to the others, whatever their tier."""

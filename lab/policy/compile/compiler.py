@@ -99,7 +99,7 @@ class Compiler:
         self._sets = SetTable(self._things.index, self._things.labelled)
         self._attached = Attachments(self._things.index)
         self._rendered: dict[Owner, Rendered] = {}
-        self._changed: set[Owner] = set()
+        self._changed: dict[Owner, None] = {}
         self._kubernetes_profiles: dict[str, Profile] = {}
         self._settings: dict[_Identity, _Settings] = {}
         self._settings_stale = True
@@ -195,7 +195,7 @@ class Compiler:
         if not has_addresses:
             return  # a pod without addresses is no endpoint
         self._things.put(source)
-        self._attached.dirty.add(key)
+        self._attached.dirty[key] = None
         if isinstance(source, HostEndpoint):
             self._host_endpoints.setdefault(source.node, {})[source.name] = source
 
@@ -229,14 +229,14 @@ class Compiler:
     def _put_namespace(self, name: str, old: Resource | None) -> None:
         """Bring the profiles of a namespace up to date, also those of service accounts that it had."""
         new = self._known.get(("Namespace", "", name))
-        touched: set[str] = set()
+        touched: dict[str, None] = {}
         if isinstance(old, Namespace):
             for profile in namespace_profiles(old, self._topology.file):
-                touched.add(profile.name)
+                touched[profile.name] = None
                 del self._kubernetes_profiles[profile.name]
         if isinstance(new, Namespace):
             for profile in namespace_profiles(new, self._topology.file):
-                touched.add(profile.name)
+                touched[profile.name] = None
                 self._kubernetes_profiles[profile.name] = profile
         for profile_name in touched:
             self._put_profile(profile_name)
@@ -250,7 +250,7 @@ class Compiler:
 
     def _render(self, owner: Owner, rendered: Rendered | None) -> None:
         """Put rules in the place of those that a policy or profile had; None: it is gone."""
-        self._changed.add(owner)
+        self._changed[owner] = None
         if rendered is not None:
             self._sets.acquire(rendered.sets.values())
         old = self._rendered.pop(owner, None)
@@ -265,7 +265,7 @@ class Compiler:
         self._want_host_endpoints()
         if self._settings_stale:
             self._want_settings()
-        shared = Shared(self._rendered, frozenset(self._changed), self._sets, self._sets.changes())
+        shared = Shared(self._rendered, tuple(self._changed), self._sets, self._sets.changes())
         deltas = {name: node.settle(shared) for name, node in self._nodes.items()}
         self._sets.settle()
         self._changed.clear()
@@ -283,7 +283,7 @@ class Compiler:
 
     def _want_host_endpoints(self) -> None:
         """Find anew which host endpoint covers what, on the nodes where any of them changed."""
-        for name in self._hosts_stale & self._nodes.keys():
+        for name in sorted(self._hosts_stale & self._nodes.keys()):
             node = self._nodes[name]
             covering = covering_endpoints(node.interfaces, self._host_endpoints[name].values())
             node.wanted_hosts = dict.fromkeys(node.hosts)

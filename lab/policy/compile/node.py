@@ -38,7 +38,7 @@ class Shared:
     """What all nodes draw from: everything rendered, the sets, and what of them changed since the last time."""
 
     rendered: Mapping[Owner, Rendered]
-    changed: frozenset[Owner]
+    changed: tuple[Owner, ...]
     sets: SetTable
     members: Mapping[str, MembersChange]
 
@@ -70,14 +70,14 @@ class NodeState:
             dict(self.endpoints),
             policies,
             profiles,
-            {set_id: sets.ip_set(set_id) for set_id in self._sets},
+            {set_id: sets.ip_set(set_id) for set_id in sorted(self._sets)},
             dict(self.hosts),
             self.settings,
         )
 
     def settle(self, shared: Shared) -> SnapshotDelta:
         """Take over what is wanted; returns what that changes."""
-        touched: set[Owner] = {owner for owner in shared.changed if owner in self._owners}
+        touched = dict.fromkeys(owner for owner in shared.changed if owner in self._owners)
         endpoints, gone_endpoints = self._settle(self.endpoints, self.wanted_endpoints, touched)
         hosts, gone_hosts = self._settle(self.hosts, self.wanted_hosts, touched)
         owners, gone_owners, before = self._settle_owners(touched, shared.rendered)
@@ -111,34 +111,38 @@ class NodeState:
         self,
         held: dict[str, _Endpoint],
         wanted: dict[str, _Endpoint | None],
-        touched: set[Owner],
+        touched: dict[Owner, None],
     ) -> tuple[dict[str, _Endpoint], frozenset[str]]:
         """Bring endpoints up to date; ``touched`` takes the policies and profiles whose counts that changes."""
         changed: dict[str, _Endpoint] = {}
         gone: set[str] = set()
+        moves: dict[tuple[object, ...], _Move] = {}
         for interface, new in wanted.items():
             old = held.get(interface)
             if old == new:
                 continue
-            self._recount(old, new, touched)
+            move = moves.setdefault((_likeness(old), _likeness(new)), _Move(old, new))
+            move.count += 1
             if new is None:
                 del held[interface]
                 gone.add(interface)
             else:
                 held[interface] = changed[interface] = new
         wanted.clear()
+        for move in moves.values():
+            self._recount(move, touched)
         return changed, frozenset(gone)
 
-    def _recount(
-        self, old: EndpointPolicy | HostPolicy | None, new: EndpointPolicy | HostPolicy | None, touched: set[Owner]
-    ) -> None:
-        before, after = _owners_of(old), _owners_of(new)
-        for owner in after - before:
-            self._owners[owner] += 1
-            touched.add(owner)
-        for owner in before - after:
-            _less(self._owners, owner)
-            touched.add(owner)
+    def _recount(self, move: _Move, touched: dict[Owner, None]) -> None:
+        before, after = _owners_of(move.old), _owners_of(move.new)
+        for owner in after:
+            if owner not in before:
+                self._owners[owner] += move.count
+                touched[owner] = None
+        for owner in before:
+            if owner not in after:
+                _less(self._owners, owner, move.count)
+                touched[owner] = None
 
     def _settle_owners(
         self, touched: Iterable[Owner], rendered: Mapping[Owner, Rendered]
@@ -171,8 +175,24 @@ class NodeState:
             _less(self._sets, set_id)
 
 
-def _less(counts: Counter[_Key], key: _Key) -> None:
-    counts[key] -= 1
+@dataclass(slots=True)
+class _Move:
+    """How many endpoints leave one list of tiers and profiles for another."""
+
+    old: EndpointPolicy | HostPolicy | None
+    new: EndpointPolicy | HostPolicy | None
+    count: int = 0
+
+
+def _likeness(endpoint: EndpointPolicy | HostPolicy | None) -> tuple[object, ...]:
+    """The same for endpoints that name the same policies and profiles: their lists of tiers are shared objects."""
+    if endpoint is None:
+        return ()
+    return (*map(id, _lists_of(endpoint)), endpoint.profiles)
+
+
+def _less(counts: Counter[_Key], key: _Key, by: int = 1) -> None:
+    counts[key] -= by
     if not counts[key]:
         del counts[key]
 
@@ -189,17 +209,18 @@ def _apart(owners: Mapping[Owner, Rendered]) -> tuple[dict[PolicyId, SnapshotPol
     return policies, profiles
 
 
-def _owners_of(endpoint: EndpointPolicy | HostPolicy | None) -> set[Owner]:
+def _owners_of(endpoint: EndpointPolicy | HostPolicy | None) -> dict[Owner, None]:
     """Every policy and profile that an endpoint names."""
     if endpoint is None:
-        return set()
-    owners: set[Owner] = set(endpoint.profiles)
-    for tier in _tiers_of(endpoint):
-        owners.update(tier.ingress, tier.egress)
+        return {}
+    owners: dict[Owner, None] = dict.fromkeys(endpoint.profiles)
+    for tier in chain.from_iterable(_lists_of(endpoint)):
+        owners.update(dict.fromkeys(tier.ingress))
+        owners.update(dict.fromkeys(tier.egress))
     return owners
 
 
-def _tiers_of(endpoint: EndpointPolicy | HostPolicy) -> Iterable[TierPolicies]:
+def _lists_of(endpoint: EndpointPolicy | HostPolicy) -> tuple[tuple[TierPolicies, ...], ...]:
     if isinstance(endpoint, EndpointPolicy):
-        return endpoint.tiers
-    return chain(endpoint.tiers, endpoint.forward_tiers, endpoint.pre_dnat_tiers, endpoint.untracked_tiers)
+        return (endpoint.tiers,)
+    return endpoint.tiers, endpoint.forward_tiers, endpoint.pre_dnat_tiers, endpoint.untracked_tiers
