@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from itertools import product
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -310,6 +311,7 @@ class Bench:
     def __init__(self):
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self._in_thread(self._unshare)
+        self._enter(self._settings)
         for command in self._commands():
             done = self.run(command.split())
             assert done.returncode == 0, done
@@ -336,13 +338,18 @@ class Bench:
 
         return self._in_thread(entered)
 
+    @staticmethod
+    def _settings():
+        ones = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/default/addr_gen_mode")
+        zeros = ("ipv6/conf/default/accept_dad", "ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter")
+        for value, names in (("1", ones), ("0", zeros)):
+            for name in names:
+                Path("/proc/sys/net", name).write_text(value)
+
     def _commands(self):
-        yield "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0"
-        yield "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0"
         for number, mac in ((1, MAC_IN), (2, MAC_OUT)):
             yield f"ip link add cali0{number} address {mac.hex(':')} type veth peer name far{number}"
             yield f"ip link set cali0{number} up"
-            yield f"sysctl -qw net.ipv6.conf.far{number}.disable_ipv6=1"
             yield f"ip link set far{number} up"
         yield "ip addr add 198.18.255.1/32 dev cali01"
         for address in TARGET.values():

@@ -66,7 +66,7 @@ def assert_told(failure: str, fault: Fault, dataplane: type[Dataplane], report: 
         rf"FAILED {re.escape(fault.caught_by)}: .*{re.escape(CASES[fault.caught_by].title)}",
         rf"dataplane {re.escape(dataplane.name)}",
         r"policy:",
-        r"flow:\n  \S+ \S+ -> \S+ \S+ .+",
+        r"flow:\n  \S+ \S+ -> \S+ \S+",
         r"expected (allow|deny), because of (ingress|egress|path): .+",
         r"observed (allow|deny|inconclusive): .+",
         r"grid:",
