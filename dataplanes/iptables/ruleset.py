@@ -153,7 +153,7 @@ class _Renderer:
             chains.append(Chain(_PREROUTING, "packets ahead of DNAT", tuple(self._ahead_of_dnat(hosts))))
         rerouted = f"-m mark --mark {REROUTED:#x}/{REROUTED:#x}"
         rules = (
-            f"-m mark --mark 0x0/{REROUTED:#x} -j RETURN",
+            f"-m mark --mark 0x0/{REROUTED:#x} {comment('already judged, in filter')} -j RETURN",
             f"{_TO_WORKLOAD} {comment('the node always reaches its workloads')} -j MARK --set-xmark 0x0/{MARK_MASK:#x}",
             f"{rerouted} -j {hosts.normal(Direction.EGRESS)}",
             _left_clean(0),

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
-from iptables_world import GUARD, WEB, endpoint, every_field, rule, snapshot
+from iptables_world import GUARD, WEB, endpoint, every_field, host, host_stages, rule, snapshot
 
 from dataplanes.api import Action, DataplaneError, EndpointPolicy, PolicyId, SnapshotPolicy, TierPolicies
 from dataplanes.iptables.names import chain_name, comment, set_name
@@ -142,3 +143,44 @@ def test_counters_sum_what_decided_in_each_chain():
     saved = "*filter\n[7:70] -A plab-pi-np.x.web -p tcp -g plab-allow\n[5:50] -A plab-pi-np.x.web -j DROP\n"
     saved += "[9:90] -A plab-pi-np.x.web -j MARK --set-xmark 0x0/0x1\n[3:30] -A theirs -j DROP\nCOMMIT\n"
     assert counters(saved, render(with_policies("web"), 4)) == {"ipv4 policy NetworkPolicy/x/web ingress": 12}
+
+
+def test_counters_know_both_generations_and_tell_tables_apart():
+    saved = "*mangle\n[2:20] -A plab.pi-gnp.pinhole -p tcp -g plab.allow\nCOMMIT\n"
+    saved += "*filter\n[3:30] -A plab.host-in-eth0 -j DROP\nCOMMIT\n"
+    assert counters(saved, render(host_stages(), 4)) == {
+        "ipv4 mangle policy GlobalNetworkPolicy/pinhole ingress": 2,
+        "ipv4 host endpoint node-1-eth0 normal ingress": 3,
+    }
+
+
+@pytest.mark.parametrize("interface", ["eth+", "-j", "a b", "eth0\n-A FORWARD", "sixteen-letters-", ""])
+def test_interface_that_iptables_cannot_name_is_refused(interface):
+    with pytest.raises(DataplaneError, match="cannot name this interface"):
+        render(replace(snapshot([]), host_endpoints={interface: host(interface, "odd")}), 4)
+
+
+def test_tables_come_first_to_last_and_go_last_to_first():
+    come = change(render(host_stages(), 4), NOTHING)
+    assert tables(come) == ["raw", "mangle", "filter", "nat"]
+    assert tables(change(render(snapshot([]), 4), come.after)) == ["filter", "mangle", "raw", "nat"]
+    assert tables(change(None, come.after)) == ["filter", "mangle", "raw", "nat"]
+
+
+def test_host_endpoints_change_side_by_side_under_other_names_each_time():
+    names = [change(render(host_stages(), 4), NOTHING)]
+    for _ in range(2):
+        names.append(change(render(host_stages(), 4), names[-1].after))
+    assert tables(names[1]) == ["filter", "mangle", "raw", "filter", "mangle", "raw", "nat"]
+    first, second, third = (found.after.tables["filter"].chains for found in names)
+    assert not first & second
+    assert first == third
+
+
+def test_workloads_alone_change_in_one_commit():
+    first = change(render(every_field(), 4), NOTHING)
+    assert tables(change(render(snapshot([]), 4), first.after)) == ["filter"]
+
+
+def tables(found):
+    return [line[1:] for line in found.text.splitlines() if line.startswith("*")]
