@@ -24,8 +24,7 @@ def ahead_of_stage(settings: FelixSettings, stage: Stage, *, tracked: bool) -> V
         # A packet that is not tracked is not an invalid one either.
         heeded = settings if tracked else replace(settings, drop_invalid=False)
         return ahead_of_policy(heeded, stage.direction, stage.packet)
-    invalid = settings.drop_invalid and tracked and stage.hook is not Hook.UNTRACKED and is_invalid(stage.packet)
-    if invalid:
+    if settings.drop_invalid and tracked and stage.hook is not Hook.UNTRACKED and _is_invalid(stage):
         return Verdict(False, DefaultDecision(stage.direction, "conntrack-invalid"))
     if stage.hook is not Hook.FORWARD and _is_failsafe(settings, stage):
         return Verdict(True, DefaultDecision(stage.direction, "failsafe"))
@@ -37,6 +36,11 @@ def without_policy(stage: Stage) -> Verdict | None:
     if stage.party.is_pod or stage.party.profiles:
         return None
     return Verdict(False, DefaultDecision(stage.direction, "host-endpoint-without-policy", stage.party.title))
+
+
+def _is_invalid(stage: Stage) -> bool:
+    sent_here = any(node.name == stage.node for node in stage.packet.source.nodes)
+    return is_invalid(stage.packet, sent_here=sent_here)
 
 
 def _is_failsafe(settings: FelixSettings, stage: Stage) -> bool:

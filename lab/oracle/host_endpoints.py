@@ -28,6 +28,8 @@ class HostEndpoints:
         self._by_node: dict[str, list[HostEndpoint]] = {}
         for endpoint in sorted(resources.host_endpoints, key=lambda endpoint: endpoint.name):
             self._by_node.setdefault(endpoint.node, []).append(endpoint)
+        self.policed = frozenset(self._by_node)
+        """The nodes that have any."""
         self._known: dict[tuple[str, str], Party | None] = {}
 
     def own(self, node: str, interface: str) -> Party | None:

@@ -191,6 +191,8 @@ class _Trip:
         An endpoint of every other interface is never asked ahead of connection tracking.
         """
         endpoints = self._paths.endpoints
+        if node not in endpoints.policed:
+            return
         if hook is Hook.UNTRACKED:
             party = None if interface is None else endpoints.own(node, interface)
         else:

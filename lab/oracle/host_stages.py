@@ -54,16 +54,15 @@ Step = Stage | Ruling
 
 @dataclass(slots=True)
 class Progress:
-    """What has been said of a packet so far; ``verdict`` is the last word, None as long as nobody had a say."""
+    """What has been said of a packet so far; ``verdict`` is the last word, None as long as nobody had a say.
+
+    ``is_dead`` when that was a deny: no later stage sees the packet.
+    """
 
     verdict: Verdict | None = None
+    is_dead: bool = False
     _accepted_at: int | None = None
     _untracked_at: int | None = None
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether it has been denied: no later stage sees it."""
-        return self.verdict is not None and not self.verdict.allowed
 
     def is_tracked(self, step: Step) -> bool:
         """Whether connection tracking knows the packet at a step."""
@@ -80,6 +79,7 @@ class Progress:
         if verdict is None:
             return
         self.verdict = verdict
+        self.is_dead = not verdict.allowed
         # A failsafe port opens the door in which it stands and no other.
         if isinstance(step, Stage) and step.hook in _EARLY and not verdict.is_failsafe:
             self._accepted_at = step.hop
