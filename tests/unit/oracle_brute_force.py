@@ -218,7 +218,7 @@ class BruteForce:
         return any(address in s.addresses and (p.protocol, p.port) == at for s in slices for p in s.ports)
 
     def address(self, end: str, flow: Flow) -> Any:
-        ends = {**self.topology.workloads, **self.topology.externals}
+        ends = {**self.topology.workloads, **self.topology.externals, **self.topology.nodes}
         return next(a for a in ends[end].addresses if a.version == flow.family)
 
     def side_matches(self, side: EntityRule, namespace: str | None, end: str, port: int | None, flow: Flow) -> bool:

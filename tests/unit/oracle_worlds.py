@@ -329,9 +329,11 @@ def topologies(draw):
         )  # fmt: skip
 
     found = [workload(index, home) for index, home in enumerate("xxy")]
+    # Nobody runs there: to everybody else it is an address with a node's labels.
+    far = Node("node-2", "namespace", draw(labels), (ip_address("203.0.113.2"), ip_address("2001:db8::2")))
     outside = External("client", (ip_address("203.0.113.9"), ip_address("2001:db8::9")), (Port("http", 6, 80),))
     return Topology(
-        "world", POOLS, POOLS, {"node-1": Node("node-1", "namespace", {}, ())},
+        "world", POOLS, POOLS, {node.name: node for node in (Node("node-1", "namespace", {}, ()), far)},
         {name: namespace(name) for name in "xy"}, {w.name: w for w in found}, {"client": outside},
     )  # fmt: skip
 
@@ -343,6 +345,7 @@ def worlds(policies=policies):
 def flows_of(topology):
     """Every pair of ends with a handful of packets, one of each kind that the worlds' rules can tell apart."""
     ends = [*topology.workloads, *topology.externals]
+    nodes = [node.name for node in topology.nodes.values() if node.addresses]
     packets = [
         (6, 80, None, None),
         (6, 81, 80, None),
@@ -354,7 +357,7 @@ def flows_of(topology):
     return [
         Flow(source, destination, protocol, port, family, source_port, header)
         for source in ends
-        for destination in ends
+        for destination in [*ends, *nodes]
         for family in (4, 6)
         for protocol, port, source_port, header in packets
     ]

@@ -121,6 +121,28 @@ def test_egress_networks_hold_pods_too(lab: Lab, make: Any, peer: Document, deni
     assert {name for name in others if not judge.allows("x/a", name)} == denied
 
 
+NODES: Document = {"node-1": {"labels": {"zone": "a"}}, "node-2": {"labels": {"zone": "b", "disk": "ssd"}}}
+
+
+@pytest.mark.parametrize(
+    ("selector", "denied"),
+    [
+        ({}, {"node-2"}),
+        ({"matchLabels": {"zone": "b"}}, {"node-2"}),
+        ({"matchLabels": {"zone": "a"}}, set()),
+        ({"matchExpressions": [{"key": "disk", "operator": "Exists"}]}, {"node-2"}),
+        ({"matchExpressions": [{"key": "disk", "operator": "DoesNotExist"}]}, set()),
+    ],
+)
+@pytest.mark.parametrize("family", [4, 6])
+def test_nodes_are_peers_by_their_own_labels_and_addresses(
+    lab: Lab, selector: Document, denied: set[str], family: int
+) -> None:
+    judge = lab(cnp(subject=pod("a"), egress=[out("Deny", {"nodes": selector})]), nodes=NODES)
+    asked = {"node-2", "x/b", "y/c", "client"}  # x/b runs on node-2, which does not make it that node
+    assert {name for name in asked if not judge.allows("x/a", name, family=family)} == denied
+
+
 def test_networks_are_of_their_own_family(lab: Lab) -> None:
     judge = lab(anp(egress=[out("Deny", {"networks": ["::/0"]})]))
     assert judge.allows("x/a", "client")
