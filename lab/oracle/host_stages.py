@@ -81,7 +81,8 @@ class Progress:
         self.verdict = verdict
         self.is_dead = not verdict.allowed
         # A failsafe port opens the door in which it stands and no other.
-        if isinstance(step, Stage) and step.hook in _EARLY and not verdict.is_failsafe:
+        accepted = verdict.allowed and not verdict.is_failsafe
+        if accepted and isinstance(step, Stage) and step.hook in _EARLY:
             self._accepted_at = step.hop
             if step.hook is Hook.UNTRACKED:
                 self._untracked_at = step.hop
