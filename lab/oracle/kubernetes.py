@@ -2,7 +2,7 @@
 """A Kubernetes NetworkPolicy judged by Kubernetes' own terms: pods, namespaces, label selectors, ipBlocks, ports.
 
 Nothing is converted to Calico's rules. Only what a *pod* is comes from Calico: its labels are those that the
-policy engine sees, and the labels of its namespace are those that it inherits from it (semantics 1.7, 6.1).
+policy engine sees, and the labels of its namespace are those that it inherits from it.
 """
 
 from __future__ import annotations

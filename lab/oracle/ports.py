@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule asks of ports: numbers, ranges, and names that endpoints declare (semantics 2.3, 2.4)."""
+"""What a rule asks of ports: numbers, ranges, and names that endpoints declare."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def has_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
 
 
 def named_by(side: Side, ports: tuple[PortMatch, ...], who: PartyTest) -> Condition:
-    """A port's name counts only on a pod that the side's selectors themselves allow (2.4).
+    """A port's name counts only on a pod that the side's selectors themselves allow.
 
     That the address passes the selectors is another condition, and says the same unless several parties are
     at the address: then the one that passes may not be the one with the name.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Calico rule as the list of conditions that a packet must meet (semantics section 2)."""
+"""A Calico rule as the list of conditions that a packet must meet."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class JudgedRule:
 def judged_rules(rules: tuple[Rule, ...], namespace: str | None) -> tuple[JudgedRule, ...]:
     """The rules of one direction; ``namespace`` is that of a namespaced policy, None for policies without and profiles.
 
-    ``http`` is left out: the flows judged here are of layer 4, for which it is as if not there (2.8).
+    ``http`` is left out: the flows judged here are of layer 4, for which it is as if not there.
     """
     return tuple(
         JudgedRule(index, rule.action, rule.place, tuple(_conditions(rule, namespace)))
@@ -72,7 +72,7 @@ def _header_conditions(rule: Rule) -> Iterator[Condition]:
 
 
 def _implied_family(rule: Rule) -> Iterator[Condition]:
-    """Only a name implies a version, and only where the rule gives none itself (2.2)."""
+    """Only a name implies a version, and only where the rule gives none itself."""
     protocol = rule.protocol
     if protocol is not None and protocol.by_name and rule.ip_version is None and protocol.number in _IMPLIED_FAMILY:
         yield is_family(_IMPLIED_FAMILY[protocol.number], "ICMP" if protocol.number == ICMP else "ICMPv6")

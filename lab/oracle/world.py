@@ -117,7 +117,7 @@ class World:
         return Location(address, parties, pods, identity, named, services, nodes)
 
     def _pod(self, workload: Workload) -> Party:
-        """A workload as Calico ingests a pod: forged labels stripped, its own facts added (1.5, 6.1)."""
+        """A workload as Calico ingests a pod: forged labels stripped, its own facts added."""
         own = {key: value for key, value in workload.labels.items() if not key.startswith(_RESERVED_PREFIXES)}
         own |= {NAMESPACE_LABEL: workload.namespace, _ORCHESTRATOR_LABEL: "k8s"}
         if workload.service_account is not None:
@@ -135,7 +135,7 @@ class World:
         return replace(party, ports=endpoint.ports, profiles=endpoint.profiles, node=endpoint.node)
 
     def _set(self, network_set: NetworkSet) -> Party:
-        """A network set; only the namespaced kind inherits anything (1.6)."""
+        """A network set; only the namespaced kind inherits anything."""
         if network_set.namespace is None:
             return _party(f"GlobalNetworkSet {network_set.name}", network_set.labels, is_pod=False)
         own = {**network_set.labels, NAMESPACE_LABEL: network_set.namespace}
@@ -143,7 +143,7 @@ class World:
         return _party(f"NetworkSet {network_set.namespace}/{network_set.name}", labels, is_pod=False)
 
     def _inherit(self, own: Mapping[str, str], profiles: tuple[str, ...]) -> dict[str, str]:
-        """Own labels win, then those of the first profile that has the key (1.7)."""
+        """Own labels win, then those of the first profile that has the key."""
         labels: dict[str, str] = {}
         for name in reversed(profiles):
             labels.update(self._profile_labels.get(name, {}))
@@ -155,7 +155,7 @@ _RESERVED_PREFIXES = (_NAMESPACE_PREFIX, _ACCOUNT_PREFIX)
 
 
 def profile_names(workload: Workload) -> tuple[str, ...]:
-    """The profiles of a workload, in order: its own, or those of its namespace and service account (6.1)."""
+    """The profiles of a workload, in order: its own, or those of its namespace and service account."""
     if workload.profiles is not None:
         return workload.profiles
     names = (f"kns.{workload.namespace}",)
@@ -174,7 +174,7 @@ def _unprefixed(labels: Mapping[str, str], prefix: str) -> dict[str, str]:
 
 
 def _profile_labels(topology: Topology, resources: Resources) -> dict[str, Mapping[str, str]]:
-    """The labels that each profile hands down; namespaces and service accounts are profiles too (6.1)."""
+    """The labels that each profile hands down; namespaces and service accounts are profiles too."""
     found: dict[str, Mapping[str, str]] = {}
     for namespace in topology.namespaces.values():
         found[f"kns.{namespace.name}"] = _prefixed(namespace.labels, _NAMESPACE_PREFIX, namespace.name)

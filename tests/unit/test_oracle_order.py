@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Order, tiers, profiles, paths: the tables of semantics sections 3 to 6 and cases 8 and 22 to 33, by hand."""
+"""Order, tiers, profiles, paths: tables written by hand."""
 
 from __future__ import annotations
 
