@@ -30,7 +30,8 @@ Subject = Callable[[Party], bool]
 class JudgedPolicy:
     """A policy ready to be asked; those with an equal ``subject`` select the same endpoints by the same words.
 
-    ``do_not_track`` and ``pre_dnat`` ones select no pod; ``apply_on_forward`` is nothing to a pod.
+    At which hooks of a host endpoint it is asked say ``do_not_track``, ``pre_dnat`` and ``apply_on_forward``; of a
+    pod only a policy is asked that is neither untracked nor pre-DNAT.
     """
 
     kind: str
@@ -66,7 +67,6 @@ def judged_policy(policy: Policy) -> JudgedPolicy:
 
 def _judged_calico(policy: CalicoPolicy) -> JudgedPolicy:
     written = {Direction.INGRESS: policy.ingress, Direction.EGRESS: policy.egress}
-    off_path = policy.do_not_track or policy.pre_dnat
     words = (policy.namespace, policy.selector, policy.namespace_selector, policy.service_account_selector)
     return JudgedPolicy(
         kind=policy.kind,
@@ -75,8 +75,8 @@ def _judged_calico(policy: CalicoPolicy) -> JudgedPolicy:
         tier=policy.tier,
         order=inf if policy.order is None else policy.order,
         place=policy.place,
-        subject=(*words, off_path),
-        selects=_no_pod(_calico_subject(policy)) if off_path else _calico_subject(policy),
+        subject=words,
+        selects=_calico_subject(policy),
         rules={direction: judged_rules(written[direction], policy.namespace) for direction in policy.types},
         do_not_track=policy.do_not_track,
         pre_dnat=policy.pre_dnat,
@@ -134,11 +134,6 @@ def _calico_subject(policy: CalicoPolicy) -> Subject:
         return matches(party.labels) and all(test(party) for test in tests)
 
     return subject
-
-
-def _no_pod(subject: Subject) -> Subject:
-    """Untracked and pre-DNAT policies are of no effect on a workload, even on one that they select."""
-    return lambda party: not party.is_pod and subject(party)
 
 
 def _own_selector(policy: CalicoPolicy) -> Selector:

@@ -350,3 +350,18 @@ def test_explanation_tells_peers_and_ports_that_were_wanted(lab: Lab) -> None:
     assert "from wants pods with pod=c in namespaces with any labels; here it is x/b with " in text
     assert "ports wants 81/TCP or port dns of the pod; here it is 80/TCP (http)" in text
     assert "rule 1 Deny" in text
+
+
+def test_host_endpoint_is_never_a_subject(lab: Lab) -> None:
+    host = calico("HostEndpoint", "h", {"node": "node-2", "interfaceName": "*", "profiles": ["open"]})
+    opened = calico("Profile", "open", {"ingress": [{"action": "Allow"}], "egress": [{"action": "Allow"}]})
+    judge = lab(host, opened, anp(ingress=[DENY], egress=[out("Deny", {"networks": ["0.0.0.0/0"]})]))
+    assert judge.allows("client", "node-2", "TCP", 9)
+    assert judge.allows("node-2", "client", "TCP", 9)
+
+
+def test_policy_without_rules_in_a_direction_is_not_asked_there(lab: Lab) -> None:
+    judge = lab(anp(ingress=[ALLOW]))
+    egress, ingress = judge.oracle.explain(judge.flow("x/b", "x/a")).directions
+    assert egress.tiers[0].outcome == "no policy applies"
+    assert ingress.tiers[0].outcome == "a rule decided"

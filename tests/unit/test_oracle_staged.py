@@ -119,3 +119,8 @@ def test_explanation_as_text_marks_what_is_only_staged(lab: Lab) -> None:
     assert "StagedGlobalNetworkPolicy p (" in text
     assert ", only staged: Set in tier default" in text
     assert "    enforced, another verdict: deny, decided by rule 0 of GlobalNetworkPolicy p in tier default" in text
+
+
+@pytest.mark.parametrize("early", ["doNotTrack", "preDNAT"])
+def test_staged_policy_for_hosts_alone_is_not_told_of_workloads(lab: Lab, early: str) -> None:
+    assert told(lab(staged(DENY, **{early: True, "applyOnForward": True}))) == []
