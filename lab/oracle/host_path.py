@@ -83,7 +83,7 @@ class _Trip:
         self._hop += 1
         self._ask_host(Hook.UNTRACKED, Direction.INGRESS, node, interface)
         self._ask_host(Hook.PRE_DNAT, Direction.INGRESS, node, interface)
-        if not self._goes_on_from_node_port(node):
+        if not self._goes_on_from_node_port(node) or self._comes_back(node, interface):
             return
         if self._is_for(node):
             self._enter(node, interface, sender)
@@ -170,6 +170,21 @@ class _Trip:
         self._translated.add(node)
         self._packet, self._target = backend, target
         return True
+
+    def _comes_back(self, node: str, interface: str | None) -> bool:
+        """Rule out what another node's port has sent back to where it comes from.
+
+        The kernel takes no IPv4 packet from outside that has a source address of its own (fib_validate_source in
+        net/ipv4/fib_frontend.c); of IPv6 it does.
+        """
+        comes_back = (
+            interface == ETH0
+            and self._packet.family == 4
+            and any(own.name == node for own in self._packet.source.nodes)
+        )
+        if comes_back:
+            self._rule(f"{node}, which takes its own address for a forged one", _NO_BACKEND)
+        return comes_back
 
     def _is_for(self, node: str) -> bool:
         return isinstance(self._target, Node) and self._target.name == node

@@ -277,3 +277,18 @@ def test_masquerading_leaves_the_named_protocols_ports_alone(lab: Lab) -> None:
     )
     assert judge.allows("x/a", "node-2", source_port=1234)
     assert not judge.allows("x/a", "node-2", source_port=1235)
+
+
+@pytest.mark.parametrize(("family", "arrives"), [(4, False), (6, True)])
+def test_node_takes_no_packet_of_its_own_address_back_from_another_nodes_port(
+    lab: Lab, family: int, *, arrives: bool
+) -> None:
+    judge = lab(service(), ON_NODE_1[family], nodes=NODES)
+    assert judge.allows("node-1", "node-2", *NODE_PORT, family=family) is arrives
+    assert judge.allows("x/a", "node-2", *NODE_PORT, family=family)
+    masked = lab(service(), ON_NODE_1[family], pool("pods", PODS[family], natOutgoing=True), nodes=NODES)
+    assert masked.allows("x/a", "node-2", *NODE_PORT, family=family) is arrives
+    early = lab(
+        service(), ON_NODE_1[family], hep(), policy("o", egress=[ALLOW]), pre_dnat("d", ingress=[DENY]), nodes=NODES
+    )
+    assert early.rule("node-1", "node-2", *NODE_PORT, family=family)[1] == "d"
