@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import pytest
 from compile_draws import resources, topology
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from lab.errors import PolicyError
 from lab.policy.compile import Compiler, compile_snapshots
 from lab.policy.compile.compiler import identity_of
 from lab.policy.resources import (
@@ -78,3 +80,11 @@ Changes.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 test_any_changes_give_deltas_that_lead_to_the_full_compile = Changes.TestCase
+
+
+def test_resource_that_is_not_there_cannot_be_removed():
+    compiler = Compiler(topology())
+    before = compiler.snapshots()
+    with pytest.raises(PolicyError, match="there is no Tier to be removed; given: 'soft'"):
+        compiler.update(put=[Tier("late", None, True)], remove=[Tier("soft", 1.0, True)])
+    assert compiler.snapshots() == before

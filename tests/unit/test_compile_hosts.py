@@ -75,6 +75,10 @@ def test_link_is_an_interface_and_an_unknown_name_is_none():
     assert covering(host("a", "eth1"), host("b", "eth9")) == {"eth1": "a"}
 
 
+def test_loopback_is_an_interface_like_any_other():
+    assert covering(host("a", "lo"), host("b", None, "127.0.0.1")) == {"lo": "a"}
+
+
 def test_interface_name_beats_expected_addresses():
     assert covering(host("a", "eth9", N1)) == {}
 

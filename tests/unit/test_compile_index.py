@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +67,34 @@ def test_index_follows_things_that_change_and_go(before, after, text, gone):
         del now[number]
     assert set(index.matching(selector)) == matched
     assert matched == {number for number, labels in now.items() if selector.matches(labels)}
+
+
+def counted(selector, asked):
+    """The selector, noting every time that it is asked of one thing."""
+
+    def matches(labels):
+        asked.append(selector.canonical)
+        return selector.matches(labels)
+
+    return replace(selector, matches=matches)
+
+
+def test_label_that_changes_asks_only_selectors_that_test_for_its_values():
+    asked = []
+    index = index_of([{"app": "a1", "tier": "t"}])
+    for number in range(100):
+        index.watch(counted(parse_selector(f"app == 'a{number}' && tier == 't'"), asked))
+    asked.clear()
+    moved = index.put(0, {"app": "a2", "tier": "t"})
+    assert sorted(asked) == ['(app == "a1" && tier == "t")', '(app == "a2" && tier == "t")']
+    assert sorted(moved) == [(asked_of, "a2" in asked_of) for asked_of in sorted(asked)]
+
+
+def test_selector_watched_twice_is_forgotten_with_its_second_watcher():
+    index, selector = index_of([{"a": "x"}]), parse_selector("has(a) && has(a)")
+    index.watch(selector)
+    index.watch(selector)
+    index.unwatch(selector)
+    assert index.put(0, {}) == [(selector.canonical, False)]
+    index.unwatch(selector)
+    assert index.put(0, {"a": "x"}) == []

@@ -8,6 +8,7 @@ calico v3.32.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeVar
 
 from lab.policy.resources import Failsafe, FelixConfiguration, HostEndpoint, IpPool
@@ -19,6 +20,7 @@ __all__ = ["ALL_INTERFACES", "covering_endpoints", "interfaces_of", "node_settin
 
 ALL_INTERFACES = "*"
 _UNDERLAY_INTERFACE = "eth0"
+_LOOPBACK: Mapping[str, tuple[Address, ...]] = {"lo": (IPv4Address("127.0.0.1"), IPv6Address("::1"))}
 
 # What keeps a cluster alive whatever its policies say: etcd, the API server, Typha, Kubernetes and BGP.
 _COMMON = tuple(Failsafe(TCP, port) for port in (179, 2379, 2380, 5473, 6443, 6666, 6667))
@@ -37,7 +39,7 @@ _Given = TypeVar("_Given")
 def interfaces_of(node: Node, topology: Topology) -> dict[str, tuple[Address, ...]]:
     """A node's interfaces that are no workload's, by name, with their addresses: links have none of their own."""
     links = {link.interface: () for link in topology.links if node.name in link.between}
-    return {_UNDERLAY_INTERFACE: node.addresses, **links}
+    return {_UNDERLAY_INTERFACE: node.addresses, **_LOOPBACK, **links}
 
 
 def covering_endpoints(
