@@ -17,16 +17,22 @@ from lab.fabric.node import Completed, Node
 from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
 from lab.policy.snapshot import (
     EndpointPolicy,
+    FailsafePort,
+    HostPolicy,
     IpSet,
+    MembersChange,
+    NodeSettings,
     PolicyId,
     PortMember,
     RuleOrigin,
     Snapshot,
+    SnapshotDelta,
     SnapshotPolicy,
     SnapshotProfile,
     SnapshotRule,
     SnapshotSide,
     TierPolicies,
+    apply_delta,
 )
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP, UDPLITE, protocol_label
 from lab.topology import Address, Net
@@ -48,22 +54,28 @@ __all__ = [
     "Direction",
     "EndpointPolicy",
     "Evidence",
+    "FailsafePort",
     "HostError",
+    "HostPolicy",
     "IcmpMatch",
     "IpSet",
     "LabError",
+    "MembersChange",
     "Net",
     "Node",
+    "NodeSettings",
     "PolicyId",
     "PortMember",
     "PortRange",
     "RuleOrigin",
     "Snapshot",
+    "SnapshotDelta",
     "SnapshotPolicy",
     "SnapshotProfile",
     "SnapshotRule",
     "SnapshotSide",
     "TierPolicies",
+    "apply_delta",
     "protocol_label",
 ]
 
@@ -83,6 +95,13 @@ class Capability(Enum):
     NAMED_PORTS = "policy.named-ports"
     NETWORK_SETS = "policy.network-sets"
     LIVE_UPDATE = "update.live"
+    SERVICES = "policy.services"
+    ADMIN_POLICIES = "policy.admin"
+    HOST_ENDPOINTS = "host.endpoints"
+    APPLY_ON_FORWARD = "host.apply-on-forward"
+    PRE_DNAT = "host.pre-dnat"
+    DO_NOT_TRACK = "host.do-not-track"
+    NAT_OUTGOING = "host.nat-outgoing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +131,13 @@ class Dataplane(Protocol):
         """Check that the node has what the plugin needs; raises HostError naming the missing tool."""
         ...
 
-    def apply(self, snapshot: Snapshot) -> None:
-        """Put a snapshot in force, in place of the one before."""
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
+        """Put a snapshot in force, in place of the one before.
+
+        ``delta`` says what is different from the snapshot of the last ``apply`` that returned:
+        ``apply_delta(before, delta) == snapshot``. It only saves work: a plugin may ignore it, and must do without
+        where it is None (the first time, after an ``apply`` that raised, or when nobody knows).
+        """
         ...
 
     def stop(self) -> None:

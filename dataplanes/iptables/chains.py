@@ -1,39 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A chain as data, and the chains that bring a packet from the hook to its endpoints' own."""
+"""Chains and tables as data, and what every part of the rules has in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from typing import Literal
 
-from dataplanes.iptables.names import CHAIN_PREFIX, MARK_MASK, comment
+from dataplanes.api import NodeSettings
+from dataplanes.iptables.names import ACCEPTED, CHAIN_PREFIX, MARK_MASK, PASSED, comment
 
 __all__ = [
+    "ACCEPT",
     "ALLOW",
     "CLEAR_MARK",
-    "FORWARD",
+    "IF_ACCEPTED",
     "PASS",
-    "WORKLOAD_PREFIX",
     "Chain",
-    "dispatch_chains",
-    "entry_chains",
+    "Table",
+    "TableName",
+    "accept_chain",
+    "answer_chains",
+    "conntrack_rules",
+    "table",
 ]
 
-WORKLOAD_PREFIX = "cali"
-"""How the names of all workload interfaces begin (Calico's InterfacePrefix)."""
+TableName = Literal["raw", "mangle", "filter", "nat"]
 
-# A longer list of interfaces is split by the next letter of their names, so that no packet walks a long one.
-_DISPATCH_LENGTH = 20
-
-FORWARD = f"{CHAIN_PREFIX}forward"
 ALLOW = f"{CHAIN_PREFIX}allow"
 PASS = f"{CHAIN_PREFIX}pass"
-_ACCEPT = f"{CHAIN_PREFIX}accept"
-_FROM = f"{CHAIN_PREFIX}from"
-_TO = f"{CHAIN_PREFIX}to"
+ACCEPT = f"{CHAIN_PREFIX}accept"
 
 CLEAR_MARK = f"-j MARK --set-xmark 0x0/{MARK_MASK:#x}"
+IF_ACCEPTED = f"-m mark --mark {ACCEPTED:#x}/{ACCEPTED:#x}"
+_ESTABLISHED = f"-m conntrack --ctstate RELATED,ESTABLISHED {comment('part of a flow that was accepted')} -j RETURN"
+_INVALID = f"-m conntrack --ctstate INVALID {comment('conntrack cannot place it')} -j DROP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,48 +46,34 @@ class Chain:
     rules: tuple[str, ...]
 
 
-def entry_chains() -> Iterator[Chain]:
-    """What stands between the FORWARD hook and the endpoints; traffic without a workload goes straight through."""
-    incoming, outgoing = f"-i {WORKLOAD_PREFIX}+", f"-o {WORKLOAD_PREFIX}+"
-    yield Chain(
-        FORWARD,
-        "forwarded packets",
-        (
-            f"{incoming} {comment('egress of the workload that sent it')} -j {_FROM}",
-            f"{outgoing} {comment('ingress of the workload that it goes to')} -j {_TO}",
-            f"{incoming} {comment('every workload concerned accepted')} -g {_ACCEPT}",
-            f"{outgoing} {comment('every workload concerned accepted')} -g {_ACCEPT}",
-        ),
-    )
-    yield Chain(_ACCEPT, "accepted packets", (f"{comment('leave no mark behind')} {CLEAR_MARK}", "-j ACCEPT"))
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is to stand in one table: chains by name, and which of them each built-in chain jumps to first of all."""
+
+    chains: Mapping[str, Chain]
+    hooks: Mapping[str, str]
 
 
-def dispatch_chains(egress: Mapping[str, str], ingress: Mapping[str, str]) -> Iterator[Chain]:
-    """From an interface to its endpoint's chain, both directions; a ``cali*`` interface that is in none drops."""
-    yield from _dispatch(_FROM, "-i", egress, WORKLOAD_PREFIX)
-    yield from _dispatch(_TO, "-o", ingress, WORKLOAD_PREFIX)
+def table(hooks: Mapping[str, str], *chains: Chain) -> Table:
+    """A table of these chains, in the order in which they are to be read."""
+    return Table({chain.name: chain for chain in chains}, hooks)
 
 
-def _dispatch(root: str, option: str, chains: Mapping[str, str], prefix: str) -> Iterator[Chain]:
-    name = root if prefix == WORKLOAD_PREFIX else f"{root}-{prefix}"
-    rules: list[str] = []
-    below: list[Chain] = []
-    for start, interfaces in _split(sorted(chains), prefix):
-        if len(interfaces) == 1:
-            rules.append(f"{option} {interfaces[0]} -g {chains[interfaces[0]]}")
-        else:
-            rules.append(f"{option} {start}+ -g {root}-{start}")
-            below += _dispatch(root, option, {interface: chains[interface] for interface in interfaces}, start)
-    rules.append(f"{comment('no workload is known behind this interface')} -j DROP")
-    yield Chain(name, f"dispatch {option} {prefix}+", tuple(rules))
-    yield from below
+def accept_chain() -> Chain:
+    """Where filter sends what is accepted."""
+    return Chain(ACCEPT, "accepted packets", (f"{comment('leave no mark behind')} {CLEAR_MARK}", "-j ACCEPT"))
 
 
-def _split(interfaces: Sequence[str], prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """A short list one by one, a long one by the letter behind the prefix."""
-    if len(interfaces) <= _DISPATCH_LENGTH:
-        for interface in interfaces:
-            yield interface, [interface]
-        return
-    for start, group in groupby(interfaces, key=lambda interface: interface[: len(prefix) + 1]):
-        yield start, list(group)
+def answer_chains() -> Iterator[Chain]:
+    """How a rule answers: by a mark bit that its policy's callers read."""
+    yield Chain(ALLOW, "allow", (f"-j MARK --set-xmark {ACCEPTED:#x}/{ACCEPTED:#x}",))
+    yield Chain(PASS, "pass", (f"-j MARK --set-xmark {PASSED:#x}/{PASSED:#x}",))
+
+
+def conntrack_rules(settings: NodeSettings) -> tuple[str, ...]:
+    """How every chain begins that judges tracked packets: what belongs to an accepted flow is accepted.
+
+    Packets that conntrack calls INVALID are left to the policy unless the settings say otherwise, such as an ICMP
+    echo reply without a request or protocol 1 over IPv6.
+    """
+    return (_ESTABLISHED, _INVALID) if settings.drop_invalid else (_ESTABLISHED,)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's side on one node: the filter table of each family, and the IP sets, through their commands."""
+"""The kernel's side on one node: the tables of each family, and the IP sets, through their commands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dataplanes.api import Completed, DataplaneError, HostError, Node
 from dataplanes.iptables.names import SET_PREFIX
 from dataplanes.iptables.ruleset import Ruleset
 from dataplanes.iptables.sets import Family, KernelSet, restore_text
-from dataplanes.iptables.text import NOTHING, Installed, after, installed, transaction
+from dataplanes.iptables.text import NOTHING, Installed, installed
+from dataplanes.iptables.transaction import change
 
-__all__ = ["FilterTable", "SetStore"]
+__all__ = ["SetStore", "Tables"]
 
 _TOOLS: Mapping[Family, str] = {4: "iptables", 6: "ip6tables"}
 # Who else changes the legacy table of this namespace has to wait, and nobody else: the lock is the namespace itself.
@@ -22,6 +23,11 @@ _LEGACY_LOCK = ("env", "XTABLES_LOCKFILE=/proc/self/ns/net")
 _LOCK_SECONDS = 10
 _OWN_SETS = re.compile(rf"^{SET_PREFIX}[46]-.*$", re.MULTILINE)
 _FAILED_LINE = re.compile(r"\bline:? (\d+)\b")
+# What iptables says of a match, a target or a table that neither the kernel nor a module of it has.
+_LACKING_MODULE = re.compile(
+    r"Extension (\w+) revision \d+ not supported|Couldn't load (?:match|target) [`'](\w+)"
+    r"|initialize (?:ip6?tables )?table [`'](\w+)"
+)
 
 # The kernel frees the rules of an nftables transaction a moment after the commit; only then are their sets free.
 _SET_RELEASE_SECONDS = 5.0
@@ -29,7 +35,10 @@ _SET_RELEASE_POLL_SECONDS = 0.005
 
 
 def _run(node: Node, argv: Sequence[str], package: str, stdin: str = "") -> Completed:
-    """Run a command; a DataplaneError tells how it failed and at which line of its input."""
+    """Run a command; a DataplaneError tells how it failed and at which line of its input.
+
+    Raises HostError where the command or a kernel module that it needs is missing.
+    """
     try:
         done = node.run(argv, stdin=stdin)
     except HostError as error:
@@ -40,6 +49,14 @@ def _run(node: Node, argv: Sequence[str], package: str, stdin: str = "") -> Comp
         ) from error
     if done.returncode != 0:
         message = done.stderr.strip() or f"exit status {done.returncode}"
+        lacking = _LACKING_MODULE.search(message)
+        if lacking is not None:
+            raise HostError(
+                f"{' '.join(argv)} asks for what this kernel lacks: {message}",
+                place=f"node {node.name}",
+                value=f"table {lacking[3]}" if lacking[3] else f"xt_{lacking[1] or lacking[2]}",
+                next_step="load that module, or use a kernel that has it",
+            )
         raise DataplaneError(
             f"{' '.join(argv)} failed: {message}", place=f"node {node.name}", value=_line(stdin, message)
         )
@@ -53,13 +70,13 @@ def _line(text: str, message: str) -> str | None:
     return lines[int(found[1]) - 1] if found and 0 < int(found[1]) <= len(lines) else None
 
 
-class FilterTable:
-    """The filter table of one family; ``ruleset`` is what of ours is in force in it, None for nothing."""
+class Tables:
+    """The tables of one family; ``ruleset`` is what of ours is in force in them, None for nothing."""
 
     def __init__(self, node: Node, family: Family, *, legacy: bool) -> None:
         tool = f"{_TOOLS[family]}-{'legacy' if legacy else 'nft'}"
         self._node = node
-        self._save = (f"{tool}-save", "-t", "filter")
+        self._save = f"{tool}-save"
         self._restore: tuple[str, ...] = (f"{tool}-restore", "--noflush")
         if legacy:
             self._restore = (*_LEGACY_LOCK, *self._restore, "--wait", str(_LOCK_SECONDS))
@@ -71,28 +88,31 @@ class FilterTable:
         self._installed = installed(self.save())
 
     def save(self, *options: str) -> str:
-        """The table as text, with ``-c`` with its counters."""
-        return _run(self._node, (*self._save, *options), "iptables").stdout
+        """All tables that are in use as text, with ``-c`` with their counters."""
+        return _run(self._node, (self._save, *options), "iptables").stdout
 
     def put(self, ruleset: Ruleset | None) -> None:
-        """Put a ruleset in force instead of the one before: wholly, or not at all when DataplaneError is raised."""
+        """Put a ruleset in force instead of the one before; when that fails, ``roll_back`` has to follow."""
         if self._installed is None:
             self.inspect()
         before = self._installed or NOTHING
-        if ruleset is None and before == NOTHING:
-            self.ruleset = None
+        if ruleset is None and not before.tables:
+            self._installed, self.ruleset = NOTHING, None
             return
+        wanted = change(ruleset, before)
         self._installed = None
         try:
-            _run(self._node, self._restore, "iptables", transaction(ruleset, before))
+            _run(self._node, self._restore, "iptables", wanted.text)
         except DataplaneError:
-            self._installed = before
+            # One commit is all or nothing; of several, some may have gone through.
+            if wanted.commits == 1:
+                self._installed = before
             raise
-        self._installed = after(ruleset)
+        self._installed = wanted.after
         self.ruleset = ruleset
 
     def roll_back(self, ruleset: Ruleset | None) -> None:
-        """Put back what was in force before a change that went through, or of which nobody knows whether it did."""
+        """Put back what was in force before a change that went through, or of which nobody knows how far it came."""
         if self._installed is None or self.ruleset is not ruleset:
             self.put(ruleset)
 

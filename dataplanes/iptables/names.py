@@ -15,9 +15,13 @@ __all__ = [
     "DECIDED",
     "ICMP_HIT",
     "MARK_MASK",
+    "NEXT",
     "PASSED",
     "PORT_HIT",
+    "PRE_DNAT",
+    "REROUTED",
     "SET_PREFIX",
+    "UNTRACKED",
     "chain_name",
     "comment",
     "digest",
@@ -35,7 +39,7 @@ _COMMENT_LENGTH = 255
 _HASH_DIGITS = 6
 _SET_HASH_DIGITS = 8
 
-# Five bits of the upper half of the mark, the half that Calico takes too; no rule reads or writes another bit.
+# Bits of the upper half of the mark, the half that Calico takes too; no rule reads or writes another bit.
 ACCEPTED = 0x010000
 """The direction that is being judged accepts the packet."""
 PASSED = 0x020000
@@ -45,7 +49,16 @@ PORT_HIT = {"source": 0x040000, "destination": 0x080000}
 """One of several alternatives for the ports of a side holds, within one rule."""
 ICMP_HIT = 0x100000
 """The packet is the ICMP message that a rule without protocol excludes."""
-MARK_MASK = 0x1F0000
+UNTRACKED = 0x200000
+"""A doNotTrack policy accepted the packet: set in table raw, read later on its way, first cleared for every packet."""
+PRE_DNAT = 0x400000
+"""A preDNAT policy accepted the packet: set in table mangle, read in filter, first cleared for every packet."""
+REROUTED = 0x800000
+"""The node sent the packet and DNAT sent it elsewhere: which way it leaves is known in mangle POSTROUTING only."""
+MARK_MASK = 0xFF0000
+"""All of the above: what is cleared before a packet is judged, and when it is accepted."""
+NEXT = 0x1000000
+"""While several tables change: the packet has begun its way under the new rules, and no table judges it by the old."""
 
 _UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
 # All but printable ASCII, and of that the double quote and the backslash.

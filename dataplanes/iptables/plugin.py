@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot
-from dataplanes.iptables.kernel import FilterTable, SetStore
+from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot, SnapshotDelta
+from dataplanes.iptables.kernel import SetStore, Tables
 from dataplanes.iptables.ruleset import Ruleset, render
 from dataplanes.iptables.sets import Family, KernelSet
 from dataplanes.iptables.text import counters
@@ -29,7 +29,7 @@ class IptablesDataplane:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._tables = {family: FilterTable(node, family, legacy=self._legacy) for family in _FAMILIES}
+        self._tables = {family: Tables(node, family, legacy=self._legacy) for family in _FAMILIES}
         self._sets = SetStore(node)
 
     def start(self) -> None:
@@ -39,7 +39,7 @@ class IptablesDataplane:
         self._sets.inspect()
         self._clear()
 
-    def apply(self, snapshot: Snapshot) -> None:
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - it compares by itself
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""
         wanted = {family: render(snapshot, family) for family in _FAMILIES}
         before = {family: table.ruleset for family, table in self._tables.items()}

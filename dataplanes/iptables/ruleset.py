@@ -1,181 +1,204 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A snapshot as chains of the filter table, one family at a time: pure data, nothing applied.
+"""A snapshot as chains, one family at a time: pure data, nothing applied.
 
-How a packet walks (every chain carries the prefix ``plab-``):
+How a packet walks (every chain carries the prefix ``plab-``), and which tables there are for what:
 
-    FORWARD -> forward -> from -> egress-INTERFACE  -> te-TIER -> pe-POLICY ...  -> re-PROFILE ...
-                       -> to   -> ingress-INTERFACE -> ti-TIER -> pi-POLICY ...  -> ri-PROFILE ...
-                       -> accept
+    raw     PREROUTING, OUTPUT   doNotTrack policies: raw-in, raw-out
+    mangle  PREROUTING           preDNAT policies: dnat-in
+    filter  INPUT                from a workload: to-host (from, then the endpoint-to-host action)
+                                 otherwise, unless accepted in raw or mangle: host-in
+            FORWARD              fwd-in (unless accepted in raw or mangle), from, to, fwd-out
+            OUTPUT               unless accepted in raw, or to a workload: host-out
+    mangle  POSTROUTING          what the node sent and DNAT sent elsewhere: host-out
+    nat     POSTROUTING          masquerade
 
-An endpoint's chain returns only when its direction accepts the packet, and drops it otherwise; so what
-reaches ``accept`` was accepted by every workload that it leaves or enters. A policy's chain answers by two
-mark bits, and is shared by all endpoints, as the chain of a tier is by all that have the same policies in it.
+and within them
 
-The check for packets that conntrack calls INVALID is left out, as Felix leaves it out with
-DisableConntrackInvalidCheck=true: the policy alone shall decide on packets that conntrack cannot place, such
-as an ICMP echo reply without a request or protocol 1 over IPv6.
+    from    -> egress-INTERFACE  -> te-TIER -> pe-POLICY ...  -> re-PROFILE ...
+    to      -> ingress-INTERFACE -> ti-TIER -> pi-POLICY ...  -> ri-PROFILE ...
+    host-in -> host-in-INTERFACE -> failsafe-in, then the same as ingress
+
+A chain in that place returns only when it accepts the packet or has no say in it, and drops it otherwise; so what
+comes to the end of FORWARD was accepted by every endpoint concerned. Only filter is always there. A host endpoint
+brings mangle, since the way out of what DNAT has sent elsewhere is not known in filter OUTPUT.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dataplanes.api import (
-    Action,
-    DataplaneError,
-    Direction,
-    EndpointPolicy,
-    PolicyId,
-    Snapshot,
-    SnapshotRule,
-    TierPolicies,
+from dataplanes.api import Action, Direction, Snapshot, SnapshotRule, SnapshotSide
+from dataplanes.iptables.chains import ACCEPT, Chain, Table, TableName, accept_chain, answer_chains, table
+from dataplanes.iptables.hosts import (
+    EVERY_OTHER,
+    HostChains,
+    host_interfaces,
+    on_interface,
+    pre_dnat_hosts,
+    untracked_hosts,
 )
-from dataplanes.iptables.chains import ALLOW, CLEAR_MARK, PASS, WORKLOAD_PREFIX, Chain, dispatch_chains, entry_chains
-from dataplanes.iptables.matches import rule_lines
-from dataplanes.iptables.names import ACCEPTED, DECIDED, PASSED, chain_name, comment, digest
+from dataplanes.iptables.names import CHAIN_PREFIX, MARK_MASK, PRE_DNAT, REROUTED, UNTRACKED, comment
+from dataplanes.iptables.policies import PolicyChains
 from dataplanes.iptables.sets import Family, KernelSet, SetCollector
+from dataplanes.iptables.workloads import FROM, TO, TO_HOST, WORKLOAD_PREFIX, to_host_chain, workload_chains
 
 __all__ = ["Ruleset", "render"]
 
-_ESTABLISHED = f"-m conntrack --ctstate RELATED,ESTABLISHED {comment('part of a flow that was accepted')} -j RETURN"
-_ACCEPTED_HERE = f"-m mark --mark {ACCEPTED:#x}/{ACCEPTED:#x}"
-_LOG = '-j LOG --log-prefix "policylab: "'
-# A workload that could send tunnel packets could speak for other workloads (Felix: allow*PacketsFromWorkloads).
-_ENCAPSULATION = (
-    f"-p udp -m udp --dport 4789 {comment('VXLAN from a workload')} -j DROP",
-    f"-p 4 {comment('IPIP from a workload')} -j DROP",
-)
-_ABBREVIATED_KINDS = {"NetworkPolicy": "np", "GlobalNetworkPolicy": "gnp", "KubernetesNetworkPolicy": "knp"}
+_PREROUTING, _POSTROUTING = f"{CHAIN_PREFIX}prerouting", f"{CHAIN_PREFIX}postrouting"
+_INPUT, _FORWARD, _OUTPUT = f"{CHAIN_PREFIX}input", f"{CHAIN_PREFIX}forward", f"{CHAIN_PREFIX}output"
+_FROM_WORKLOAD, _TO_WORKLOAD = f"-i {WORKLOAD_PREFIX}+", f"-o {WORKLOAD_PREFIX}+"
 
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """All chains of one family in the order in which they are read, and the sets that they refer to, by name."""
+    """The tables of one family that need be, with chains in the order in which they are read, and their sets."""
 
     family: Family
-    chains: Mapping[str, Chain]
+    tables: Mapping[TableName, Table]
     sets: Mapping[str, KernelSet]
 
 
 def render(snapshot: Snapshot, family: Family) -> Ruleset:
     """The ruleset of a family; raises DataplaneError for what iptables cannot express."""
-    return _Renderer(snapshot, family).ruleset()
-
-
-def _policy_chain(policy_id: PolicyId, direction: Direction) -> str:
-    kind = _ABBREVIATED_KINDS.get(policy_id.kind, policy_id.kind)
-    return chain_name(f"p{direction.value[0]}", ".".join(filter(None, (kind, policy_id.namespace, policy_id.name))))
-
-
-def _profile_chain(name: str, direction: Direction) -> str:
-    return chain_name(f"r{direction.value[0]}", name)
+    renderer = _Renderer(snapshot, family)
+    return Ruleset(family, dict(renderer.tables()), renderer.sets.sets)
 
 
 class _Renderer:
-    """Collects chains by name, in the order in which endpoints first need them."""
-
     def __init__(self, snapshot: Snapshot, family: Family) -> None:
         self._snapshot = snapshot
         self._family = family
-        self._sets = SetCollector(family, snapshot.ip_sets)
-        self._endpoints: list[Chain] = []
-        self._tiers: dict[str, Chain] = {}
-        self._policies: dict[str, Chain] = {}
-        self._profiles: dict[str, Chain] = {}
-        self._owners: dict[str, object] = {}
+        self._hosts = snapshot.host_endpoints
+        self._untracked = bool(untracked_hosts(self._hosts))
+        self._pre_dnat = bool(pre_dnat_hosts(self._hosts))
+        self.sets = SetCollector(family, snapshot.ip_sets)
 
-    def ruleset(self) -> Ruleset:
-        dispatched: dict[Direction, dict[str, str]] = {direction: {} for direction in Direction}
-        for interface, endpoint in sorted(self._snapshot.endpoints.items()):
-            if not interface.startswith(WORKLOAD_PREFIX):
-                raise DataplaneError(
-                    "not the name of a workload's interface", value=interface, allowed=f"{WORKLOAD_PREFIX}*"
-                )
-            for direction in Direction:
-                dispatched[direction][interface] = self._endpoint(endpoint, direction)
+    def tables(self) -> Iterator[tuple[TableName, Table]]:
+        yield "filter", self._filter()
+        if self._hosts:
+            yield "mangle", self._mangle()
+        if self._untracked:
+            yield "raw", self._raw()
+        masquerade = tuple(self._masquerade())
+        if masquerade:
+            yield "nat", table({"POSTROUTING": _POSTROUTING}, Chain(_POSTROUTING, "masquerade", masquerade))
+
+    def _policies(self) -> PolicyChains:
+        return PolicyChains(self._snapshot, self._family, self.sets)
+
+    def _filter(self) -> Table:
+        policies = self._policies()
+        hosts = HostChains(policies)
+        hooks = {"INPUT": _INPUT, "FORWARD": _FORWARD}
         chains = [
-            *entry_chains(),
-            Chain(ALLOW, "allow", (f"-j MARK --set-xmark {ACCEPTED:#x}/{ACCEPTED:#x}",)),
-            Chain(PASS, "pass", (f"-j MARK --set-xmark {PASSED:#x}/{PASSED:#x}",)),
-            *dispatch_chains(dispatched[Direction.EGRESS], dispatched[Direction.INGRESS]),
-            *self._endpoints,
-            *self._tiers.values(),
-            *self._policies.values(),
-            *self._profiles.values(),
+            Chain(_INPUT, "packets to the node", tuple(self._input(hosts))),
+            Chain(_FORWARD, "forwarded packets", tuple(self._forward(hosts))),
         ]
-        return Ruleset(self._family, {chain.name: chain for chain in chains}, self._sets.sets)
+        if self._hosts:
+            hooks["OUTPUT"] = _OUTPUT
+            chains.append(Chain(_OUTPUT, "packets of the node", tuple(self._output(hosts))))
+        chains += [to_host_chain(policies), accept_chain(), *answer_chains(), *workload_chains(policies)]
+        return table(hooks, *chains, *hosts.chains(), *policies.chains())
 
-    def _endpoint(self, endpoint: EndpointPolicy, direction: Direction) -> str:
-        rules = [_ESTABLISHED, *(_ENCAPSULATION if direction is Direction.EGRESS else ()), CLEAR_MARK]
-        stages = [self._tier(tier, direction) for tier in endpoint.tiers if _policies(tier, direction)]
-        for number, stage in enumerate(stages):
-            rules += [CLEAR_MARK] if number else []
-            rules += [f"-j {stage}", f"{_ACCEPTED_HERE} -j RETURN"]
-        for profile in endpoint.profiles:
-            if profile not in self._snapshot.profiles:
-                rules.append(f"{comment(f'profile {profile} is missing')} -j DROP")
-                break
-            rules += [f"-j {self._profile(profile, direction)}", f"{_ACCEPTED_HERE} -j RETURN"]
-        else:
-            rules.append(f"{comment('no policy and no profile accepted')} -j DROP")
-        name = chain_name(direction.value, endpoint.interface)
-        self._endpoints.append(Chain(name, f"workload {endpoint.workload} {direction.value}", tuple(rules)))
-        return name
+    def _early(self) -> int:
+        """The mark bits by which filter knows what an earlier table accepted."""
+        return (UNTRACKED if self._untracked else 0) | (PRE_DNAT if self._pre_dnat else 0)
 
-    def _tier(self, tier: TierPolicies, direction: Direction) -> str:
-        """The chain of a tier with just these policies; which are they is part of its name."""
-        policies = _policies(tier, direction)
-        text = f"{tier.name}-{digest(repr((policies, tier.pass_by_default)))}"
-        name = chain_name(f"t{direction.value[0]}", text)
-        if self._is_new(name, (tier.name, policies, tier.pass_by_default, direction)):
-            rules = []
-            for policy_id in policies:
-                rules += [
-                    f"-j {self._policy(policy_id, direction)}",
-                    f"-m mark ! --mark 0x0/{DECIDED:#x} -j RETURN",
-                ]
-            if not tier.pass_by_default:
-                rules.append(f"{comment(f'end of tier {tier.name}')} -j DROP")
-            self._tiers[name] = Chain(name, f"tier {tier.name} {direction.value}", tuple(rules))
-        return name
+    def _input(self, hosts: HostChains) -> Iterator[str]:
+        yield f"{_FROM_WORKLOAD} {comment('from a workload of this node')} -g {TO_HOST}"
+        if self._early():
+            yield f"-m mark ! --mark 0x0/{self._early():#x} {comment('accepted in raw or mangle')} -g {ACCEPT}"
+        if self._hosts:
+            yield f"-j {hosts.normal(Direction.INGRESS, f'-g {ACCEPT}')}"
 
-    def _policy(self, policy_id: PolicyId, direction: Direction) -> str:
-        name = _policy_chain(policy_id, direction)
-        if self._is_new(name, (policy_id, direction)):
-            policy = self._snapshot.policies.get(policy_id)
-            if policy is None:
-                raise DataplaneError("an endpoint names a policy that the snapshot does not hold", value=str(policy_id))
-            rules = policy.ingress if direction is Direction.INGRESS else policy.egress
-            lines = self._lines(rules, str(policy_id), direction, f"-g {PASS}")
-            self._policies[name] = Chain(name, f"policy {policy_id} {direction.value}", lines)
-        return name
+    def _forward(self, hosts: HostChains) -> Iterator[str]:
+        entering, leaving = hosts.forwarded(Direction.INGRESS), hosts.forwarded(Direction.EGRESS)
+        if entering:
+            early = f"-m mark --mark 0x0/{self._early():#x} " if self._early() else ""
+            yield f"{early}{comment('host endpoint that it comes in by')} -j {entering}"
+        yield f"{_FROM_WORKLOAD} {comment('egress of the workload that sent it')} -j {FROM}"
+        yield f"{_TO_WORKLOAD} {comment('ingress of the workload that it goes to')} -j {TO}"
+        if leaving:
+            yield f"{comment('host endpoint that it leaves by')} -j {leaving}"
+        yield from self._accept_forwarded()
 
-    def _profile(self, profile: str, direction: Direction) -> str:
-        name = _profile_chain(profile, direction)
-        if self._is_new(name, (profile, direction)):
-            found = self._snapshot.profiles[profile]
-            rules = found.ingress if direction is Direction.INGRESS else found.egress
-            # Pass in a profile: this one has nothing to say, the next is asked.
-            lines = self._lines(rules, f"Profile/{profile}", direction, "-j RETURN")
-            self._profiles[name] = Chain(name, f"profile {profile} {direction.value}", lines)
-        return name
+    def _accept_forwarded(self) -> Iterator[str]:
+        """What no endpoint is concerned with goes straight on to the node's own rules."""
+        accept = f"{comment('every endpoint concerned accepted')} -g {ACCEPT}"
+        if EVERY_OTHER in self._hosts:
+            yield accept
+            return
+        yield f"{_FROM_WORKLOAD} {accept}"
+        yield f"{_TO_WORKLOAD} {accept}"
+        for interface in host_interfaces(self._hosts):
+            yield from (f"{on_interface(option, interface)}{accept}" for option in ("-i", "-o"))
 
-    def _lines(self, rules: Sequence[SnapshotRule], owner: str, direction: Direction, on_pass: str) -> tuple[str, ...]:
-        targets = {Action.ALLOW: f"-g {ALLOW}", Action.DENY: "-j DROP", Action.PASS: on_pass, Action.LOG: _LOG}
-        lines: list[str] = []
-        for position, rule in enumerate(rules):
-            about = f"{owner} {direction.value} rule {rule.origin.index if rule.origin else position}"
-            lines += rule_lines(rule, self._family, self._sets, targets[rule.action], about)
-        return tuple(lines)
+    def _output(self, hosts: HostChains) -> Iterator[str]:
+        if self._untracked:
+            yield f"-m mark --mark {UNTRACKED:#x}/{UNTRACKED:#x} {comment('accepted in raw')} -g {ACCEPT}"
+        sent_elsewhere = f"-m conntrack --ctstate DNAT {comment('judged behind routing, in mangle')}"
+        yield f"{sent_elsewhere} -j MARK --set-xmark {REROUTED:#x}/{MARK_MASK:#x}"
+        yield f"{sent_elsewhere} -j RETURN"
+        yield f"{_TO_WORKLOAD} {comment('the node always reaches its workloads')} -j RETURN"
+        yield f"-j {hosts.normal(Direction.EGRESS, f'-g {ACCEPT}')}"
 
-    def _is_new(self, name: str, owner: object) -> bool:
-        """Whether a chain has yet to be made; two owners of one name would enforce each other's rules."""
-        known = self._owners.setdefault(name, owner)
-        if known != owner:
-            raise DataplaneError(f"two owners would share the chain {name}", value=str(owner), next_step="rename one")
-        return name not in self._tiers and name not in self._policies and name not in self._profiles
+    def _mangle(self) -> Table:
+        policies = self._policies()
+        hosts = HostChains(policies)
+        chains = []
+        hooks = {"POSTROUTING": _POSTROUTING}
+        if self._pre_dnat:
+            hooks["PREROUTING"] = _PREROUTING
+            chains.append(Chain(_PREROUTING, "packets ahead of DNAT", tuple(self._ahead_of_dnat(hosts))))
+        rerouted = f"-m mark --mark {REROUTED:#x}/{REROUTED:#x}"
+        rules = (
+            f"-m mark --mark 0x0/{REROUTED:#x} {comment('already judged, in filter')} -j RETURN",
+            f"{_TO_WORKLOAD} {comment('the node always reaches its workloads')} -j MARK --set-xmark 0x0/{MARK_MASK:#x}",
+            f"{rerouted} -j {hosts.normal(Direction.EGRESS)}",
+            _left_clean(0),
+        )
+        chains.append(Chain(_POSTROUTING, "packets of the node that DNAT sent elsewhere", rules))
+        return table(hooks, *chains, *answer_chains(), *hosts.chains(), *policies.chains())
+
+    def _ahead_of_dnat(self, hosts: HostChains) -> Iterator[str]:
+        yield _unforged(PRE_DNAT)
+        if self._untracked:
+            yield f"-m mark --mark {UNTRACKED:#x}/{UNTRACKED:#x} {comment('accepted in raw')} -j RETURN"
+        yield f"-j {hosts.pre_dnat()}"
+        yield _left_clean(PRE_DNAT)
+
+    def _raw(self) -> Table:
+        policies = self._policies()
+        hosts = HostChains(policies)
+        kept = _unforged(UNTRACKED)
+        from_workload = f"{_FROM_WORKLOAD} {comment('what workloads send is always tracked')} -j RETURN"
+        incoming = (kept, from_workload, f"-j {hosts.untracked(Direction.INGRESS)}", _left_clean(UNTRACKED))
+        outgoing = (kept, f"-j {hosts.untracked(Direction.EGRESS)}", _left_clean(UNTRACKED))
+        return table(
+            {"PREROUTING": _PREROUTING, "OUTPUT": _OUTPUT},
+            Chain(_PREROUTING, "packets ahead of conntrack", incoming),
+            Chain(_OUTPUT, "packets of the node ahead of conntrack", outgoing),
+            *answer_chains(),
+            *hosts.chains(),
+            *policies.chains(),
+        )
+
+    def _masquerade(self) -> Iterator[str]:
+        """What leaves the pools for an address in no pool takes the node's own address."""
+        settings = self._snapshot.settings
+        if settings.masquerade:
+            leaving = SnapshotRule(
+                Action.ALLOW,
+                source=SnapshotSide(nets=settings.masquerade),
+                destination=SnapshotSide(not_nets=settings.pools),
+            )
+            yield from self._policies().lines(leaving, "-j MASQUERADE", "natOutgoing: from a pool to none")
 
 
-def _policies(tier: TierPolicies, direction: Direction) -> tuple[PolicyId, ...]:
-    return tier.ingress if direction is Direction.INGRESS else tier.egress
+def _unforged(bit: int) -> str:
+    return f"{comment('nobody else sets this bit')} -j MARK --set-xmark 0x0/{bit:#x}"
+
+
+def _left_clean(kept: int) -> str:
+    return f"{comment('leave no other mark behind')} -j MARK --set-xmark 0x0/{MARK_MASK & ~kept:#x}"

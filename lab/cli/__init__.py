@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "bench": "lab.cli.bench:bench",
     "conformance": "lab.cli.conformance:conformance",
+    "diff": "lab.cli.diff:diff",
     "doctor": "lab.cli.doctor:doctor",
     "expect": "lab.cli.expect:expect",
     "explain": "lab.cli.explain:explain",

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from lab.cli.options import flows_option, output_option, read_question, resource_arguments, topology_argument
+from lab.cli.options import (
+    flows_option,
+    lenient_option,
+    output_option,
+    read_question,
+    resource_arguments,
+    topology_argument,
+)
 from lab.conformance.results import Results
 from lab.oracle import Oracle
 from lab.report.table import print_results
@@ -19,9 +26,10 @@ __all__ = ["expect"]
 @topology_argument
 @resource_arguments
 @flows_option
+@lenient_option
 @output_option
-def expect(topology: Path, resources: tuple[Path, ...], flows_file: Path | None, output: str) -> None:
+def expect(topology: Path, resources: tuple[Path, ...], flows_file: Path | None, *, lenient: bool, output: str) -> None:
     """Say what every flow must meet: the oracle's verdicts, without a lab and without root."""
-    question = read_question(topology, resources, flows_file)
+    question = read_question(topology, resources, flows_file, lenient=lenient)
     verdicts = Oracle(question.topology, question.resources).verdicts(question.flows)
     print_results(Results.of(question.flows, verdicts), output)

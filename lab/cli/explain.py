@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from lab.cli.options import output_option, resource_arguments, topology_argument
+from lab.cli.options import lenient_option, output_option, read_policy, resource_arguments, topology_argument
 from lab.oracle import Oracle
-from lab.policy.load import load_resources
 from lab.report.terminal import say
 from lab.topology.flows_file import read_flow
 from lab.topology.load import load_topology
@@ -21,7 +20,7 @@ __all__ = ["explain"]
 @click.command(short_help="Tell what decides one flow, and why.")
 @topology_argument
 @resource_arguments
-@click.option("--from", "source", required=True, metavar="END", help="Who sends: namespace/workload or an external.")
+@click.option("--from", "source", required=True, metavar="END", help="Who sends: namespace/workload, external or node.")
 @click.option("--to", "destination", required=True, metavar="END", help="Who is to receive.")
 @click.option("--protocol", default="TCP", show_default=True, help="Name or number.")
 @click.option("--port", type=int, help="Destination port, for protocols that have one.")
@@ -29,11 +28,12 @@ __all__ = ["explain"]
 @click.option("--icmp-type", type=int, help="ICMP or ICMPv6 type; default: echo request.")
 @click.option("--icmp-code", type=int, help="ICMP or ICMPv6 code; default: 0.")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), help="Default: IPv4 where both ends have it.")
+@lenient_option
 @output_option
-def explain(topology: Path, resources: tuple[Path, ...], output: str, **words: object) -> None:
+def explain(topology: Path, resources: tuple[Path, ...], *, lenient: bool, output: str, **words: object) -> None:
     """Tell for one flow what decides, in both directions, and why what came before did not."""
     loaded = load_topology(topology)
-    oracle = Oracle(loaded, load_resources(resources, loaded))
+    oracle = Oracle(loaded, read_policy(resources, loaded, lenient=lenient))
     explanation = oracle.explain(read_flow(_flow_entry(words), loaded, "command line"))
     say(json.dumps(explanation.to_dict(), indent=1) if output == "json" else explanation.render())
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from lab.errors import TopologyError
+from lab.errors import LabError, TopologyError
 from lab.policy.load import load_resources
 from lab.policy.resources import Resources
+from lab.report.terminal import complain
 from lab.topology import Flow, Topology
 from lab.topology.flows import default_flows
 from lab.topology.flows_file import load_flows
@@ -21,7 +22,9 @@ __all__ = [
     "FilePath",
     "Question",
     "flows_option",
+    "lenient_option",
     "output_option",
+    "read_policy",
     "read_question",
     "resource_arguments",
     "topology_argument",
@@ -46,6 +49,9 @@ resource_arguments = click.argument("resources", nargs=-1, type=FilePath())
 flows_option = click.option(
     "--flows", "flows_file", type=FilePath(), help="A YAML or JSON list of flows; default: every one that is declared."
 )
+lenient_option = click.option(
+    "--lenient", is_flag=True, help="Leave out resources that are wrong, as Calico would, and say so; default: stop."
+)
 output_option = click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the results."
 )
@@ -60,10 +66,21 @@ class Question:
     flows: tuple[Flow, ...]
 
 
-def read_question(topology_file: Path, resource_files: tuple[Path, ...], flows_file: Path | None) -> Question:
+def read_policy(resource_files: tuple[Path, ...], topology: Topology, *, lenient: bool) -> Resources:
+    """Read resources, or raise LabError; those that are wrong are only told of, and left out, if ``lenient``."""
+    return load_resources(resource_files, topology, left_out=_tell_left_out if lenient else None)
+
+
+def _tell_left_out(error: LabError) -> None:
+    complain(f"policylab: {error}; left out")
+
+
+def read_question(
+    topology_file: Path, resource_files: tuple[Path, ...], flows_file: Path | None, *, lenient: bool = False
+) -> Question:
     """Read all three from files, or raise LabError naming the place."""
     topology = load_topology(topology_file)
-    resources = load_resources(resource_files, topology)
+    resources = read_policy(resource_files, topology, lenient=lenient)
     flows = default_flows(topology) if flows_file is None else load_flows(flows_file, topology)
     if not flows:
         raise TopologyError(

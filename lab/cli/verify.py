@@ -11,6 +11,7 @@ from dataplanes.registry import load_dataplane
 from lab.cli.options import (
     FilePath,
     flows_option,
+    lenient_option,
     output_option,
     read_question,
     resource_arguments,
@@ -33,6 +34,7 @@ DEFAULT_REPORT = Path("policylab-report")
 @resource_arguments
 @click.option("--dataplane", "dataplane_name", required=True, metavar="NAME", help="The dataplane to be judged.")
 @flows_option
+@lenient_option
 @output_option
 @click.option(
     "--report",
@@ -45,11 +47,13 @@ def verify(
     resources: tuple[Path, ...],
     dataplane_name: str,
     flows_file: Path | None,
+    *,
+    lenient: bool,
     output: str,
     report: Path | None,
 ) -> None:
     """Send every flow through a real lab and compare what arrives with what the oracle expects."""
-    question = read_question(topology, resources, flows_file)
+    question = read_question(topology, resources, flows_file, lenient=lenient)
     dataplane = load_dataplane(dataplane_name)
     if report is not None:
         prepare_directory(report)

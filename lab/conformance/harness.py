@@ -15,8 +15,11 @@ from lab.errors import DataplaneError, LabError
 from lab.fabric.lab import Lab
 from lab.oracle import Oracle
 from lab.policy.compile import compile_snapshots
+from lab.policy.node_ports import NodePort, node_ports
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
+from lab.traffic.ends import Arrival
+from lab.traffic.node_ports import forward_node_ports
 from lab.traffic.prober import Observation, Prober
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ class Harness:
         self.dataplane = dataplane
         self._stack = ExitStack()
         self._planes: dict[str, Dataplane] = {}
+        self._node_ports: tuple[NodePort, ...] = ()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -64,6 +68,22 @@ class Harness:
         for name, plane in self._planes.items():
             with self._asking(name, "apply"):
                 plane.apply(snapshots[name])
+        self._serve(resources)
+
+    def _serve(self, resources: Resources) -> None:
+        """Bring the lab's own node ports in line, and tell the prober where packets come out, and how."""
+        ports = node_ports(resources)
+        forward_node_ports(self.lab.nodes.values(), self._node_ports, ports)
+        self._node_ports = ports
+        owners = {address: end.name for end in self.topology.endpoints() for address in end.addresses}
+        forwards: dict[Arrival, str] = {
+            (node, port.backend.version, port.protocol, port.port): owners[port.backend]
+            for node in self.topology.nodes
+            for port in ports
+            if port.backend in owners
+        }
+        translated = bool(ports) or any(pool.nat_outgoing for pool in resources.ip_pools)
+        self.prober.translate(forwards, translated=translated)
 
     def observe(self, flows: Sequence[Flow], recorder: Recorder | None = None) -> list[Observation]:
         """Send every flow's first packet; one observation for each, in order. A recorder keeps the packets."""

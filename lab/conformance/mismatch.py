@@ -34,7 +34,7 @@ def tell_mismatch(
     # The wrong rows first: shrinking tries the first flows alone before it tries anything else.
     rows = sorted(results.rows, key=lambda row: (not row.wrong, row.observed != "inconclusive"))
     flows = tuple(flow_to_dict(row.flow) for row in rows)
-    scenario = Scenario(topology.value, tuple(resource_entries(resource_files)), flows)
+    scenario = Scenario(topology.value, tuple(resource_entries(resource_files, load_topology(topology_file))), flows)
     with Pool() as pool:
         bundle = Bundle(scenario, dataplane.name, f"verify-{topology_file.stem}")
         return Judge(pool, report).tell(bundle, f"flows of {topology_file} differ from the oracle", dataplane)

@@ -56,7 +56,7 @@ class Condition:
 
 
 def is_family(family: Family, implied_by: str | None = None) -> Condition:
-    """``ipVersion``, or the version that the name ICMP or ICMPv6 implies (2.2)."""
+    """``ipVersion``, or the version that the name ICMP or ICMPv6 implies."""
     wanted = f"{family} (implied by protocol {implied_by})" if implied_by else str(family)
     return Condition(
         Part.FAMILY,
@@ -91,7 +91,7 @@ def _protocol(number: int) -> str:
 
 
 def is_icmp(match: IcmpMatch) -> Condition:
-    """``icmp``: type 0 and code 0 are constraints like any other (2.5)."""
+    """``icmp``: type 0 and code 0 are constraints like any other."""
     return Condition(
         Part.ICMP,
         ("icmp", match),
@@ -101,7 +101,7 @@ def is_icmp(match: IcmpMatch) -> Condition:
 
 
 def not_icmp(match: IcmpMatch) -> Condition:
-    """``notICMP``: with type and code, not both of them together; whatever is not ICMP passes (2.5)."""
+    """``notICMP``: with type and code, not both of them together; whatever is not ICMP passes."""
     return Condition(
         Part.ICMP,
         ("notICMP", match),
@@ -124,7 +124,7 @@ def _spell_header(packet: Packet) -> str:
 
 
 def in_nets(side: Side, nets: tuple[Net, ...]) -> Condition:
-    """``nets``: in any of them. Networks of the other family hold nothing of this one (2.6)."""
+    """``nets``: in any of them. Networks of the other family hold nothing of this one."""
     index = _index(nets)
     name, wanted = f"{side}.nets", f"in {_spell_nets(nets)}"
     return Condition(
@@ -136,7 +136,7 @@ def in_nets(side: Side, nets: tuple[Net, ...]) -> Condition:
 
 
 def not_in_nets(side: Side, nets: tuple[Net, ...]) -> Condition:
-    """``notNets``: in none of them; a rule whose notNets are all of the other family is absent in this one (2.6)."""
+    """``notNets``: in none of them; a rule whose notNets are all of the other family is absent in this one."""
     index = _index(nets)
     name = f"{side}.notNets"
 

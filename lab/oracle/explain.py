@@ -9,7 +9,7 @@ from typing import Literal
 from lab.errors import Place
 from lab.oracle.conditions import Mismatch
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
-from lab.policy.resources import Action, Direction
+from lab.policy.resources import Action, Direction, StagedAction
 from lab.protocols import protocol_label
 from lab.topology import Address, Flow
 
@@ -18,6 +18,7 @@ __all__ = [
     "AskedPolicy",
     "AskedProfile",
     "AskedRule",
+    "AskedStaged",
     "AskedTier",
     "Explanation",
     "TierOutcome",
@@ -62,7 +63,7 @@ class AskedPolicy:
     @property
     def title(self) -> str:
         """Kind and full name, as messages say it."""
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+        return _title(self.kind, self.namespace, self.name)
 
     def to_dict(self) -> dict[str, object]:
         """The policy as JSON holds it."""
@@ -104,32 +105,83 @@ class AskedProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedDirection:
-    """One endpoint's policy in one direction. ``reached`` is false where the packet has died before."""
+class AskedStaged:
+    """A staged policy that is about the endpoint in this direction, and what it alone would have made of the packet.
 
-    direction: Direction
+    ``rules`` are those of it that would have been tried at its place in the order, None if it would not have been
+    asked. ``verdict`` is what the direction's would have been; ``changes`` tells whether that is another one.
+    """
+
+    kind: str
+    namespace: str | None
+    name: str
+    place: Place
+    action: StagedAction
+    tier: str
+    rules: tuple[AskedRule, ...] | None
+    verdict: Verdict | None
+    changes: bool
+
+    @property
+    def title(self) -> str:
+        """Kind and full name, as messages say it."""
+        return _title(self.kind, self.namespace, self.name)
+
+    def to_dict(self) -> dict[str, object]:
+        """The staged policy as JSON holds it."""
+        return {
+            "kind": self.kind,
+            "namespace": self.namespace,
+            "name": self.name,
+            **_place(self.place),
+            "action": self.action.value,
+            "tier": self.tier,
+            "asked": self.rules is not None,
+            "rules": [rule.to_dict() for rule in self.rules or ()],
+            **_said(self.verdict),
+            "changes": self.changes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AskedDirection:
+    """One endpoint's policy in one direction, at one stage of the packet's way.
+
+    ``stage`` is that of a hook (normal, apply-on-forward, pre-dnat, untracked), or "node" where no policy is
+    asked and ``endpoint`` tells what decides instead; then there is no ``direction``. ``reached`` is false where the
+    packet has died before, or never comes to be asked because of how it was accepted before (``spared``). Neither
+    tiers nor profiles are asked of a packet on which something ahead of them decides. ``verdict`` is None where
+    the stage has nothing to say of the packet, which then goes on.
+    """
+
+    direction: Direction | None
+    stage: str
     endpoint: str
     reached: bool
+    spared: bool
     tiers: tuple[AskedTier, ...]
     profiles: tuple[AskedProfile, ...]
-    verdict: Verdict
+    verdict: Verdict | None
+    staged: tuple[AskedStaged, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The direction as JSON holds it."""
         return {
-            "direction": self.direction.value,
+            "direction": None if self.direction is None else self.direction.value,
+            "stage": self.stage,
             "endpoint": self.endpoint,
             "reached": self.reached,
+            "spared": self.spared,
             "tiers": [tier.to_dict() for tier in self.tiers],
             "profiles": [profile.to_dict() for profile in self.profiles],
-            "verdict": _word(self.verdict),
-            "decided_by": decision_dict(self.verdict.decided_by),
+            "staged": [staged.to_dict() for staged in self.staged],
+            **_said(self.verdict),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A flow, its verdict, and both directions in which policy was or would have been asked."""
+    """A flow, its verdict, and every stage at which policy was or would have been asked."""
 
     flow: Flow
     source: Address
@@ -166,8 +218,19 @@ def decision_dict(decision: Decision) -> dict[str, object]:
     return {"direction": direction, "default": decision.reason, **known} | _place(decision.place)
 
 
+def _said(verdict: Verdict | None) -> dict[str, object]:
+    """A stage's verdict and what decided it, nulls where it has nothing to say."""
+    if verdict is None:
+        return {"verdict": None, "decided_by": None}
+    return {"verdict": _word(verdict), "decided_by": decision_dict(verdict.decided_by)}
+
+
 def _word(verdict: Verdict) -> str:
     return "allow" if verdict.allowed else "deny"
+
+
+def _title(kind: str, namespace: str | None, name: str) -> str:
+    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
 
 
 def _place(place: Place | None) -> dict[str, object]:

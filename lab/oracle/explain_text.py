@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.errors import Place
-from lab.oracle.explain import AskedDirection, AskedPolicy, AskedProfile, AskedRule, AskedTier, Explanation
+from lab.oracle.explain import (
+    AskedDirection,
+    AskedPolicy,
+    AskedProfile,
+    AskedRule,
+    AskedStaged,
+    AskedTier,
+    Explanation,
+)
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
 from lab.protocols import protocol_label
 
@@ -15,16 +23,23 @@ __all__ = ["render"]
 _REASONS = {
     "tier-end-deny": "the end of tier {owner}: policies of it apply, none of them decided",
     "profile": "rule {rule} of profile {owner}",
-    "no-policy": "nothing: neither end has policy",
+    "no-policy": "nothing: no policy is asked on the way",
     "no-profile": "the default: no policy applies or decides, and no profile has a rule that does",
     "missing-profile": "profile {owner}, which does not exist",
     "encapsulation": "the dataplane itself: workloads may not send VXLAN or IP in IP",
     "self": "nothing: what a workload sends to itself is never policed",
+    "conntrack-invalid": "the dataplane itself: connection tracking calls the packet invalid",
+    "failsafe": "a failsafe port, which no policy of a host endpoint closes",
+    "host-endpoint-without-policy": "{owner}, which has neither policy in this direction nor profiles",
+    "endpoint-to-host": "defaultEndpointToHostAction, which decides on what workloads send to their own node",
+    "host-to-own-workload": "nothing: what a node sends to its own workloads is never policed",
+    "no-backend": "the node port: nobody is reached behind it",
+    "neighbour-discovery": "the dataplane itself: workloads may always look for their node",
 }
 
 
 def render(explanation: Explanation) -> str:
-    """The whole explanation, most important first: the flow and its verdict, then each direction."""
+    """The whole explanation, most important first: the flow and its verdict, then each stage."""
     lines = [_flow_line(explanation), _verdict_line(explanation.verdict)]
     for direction in explanation.directions:
         lines += ["", *_direction_lines(direction)]
@@ -42,11 +57,17 @@ def _flow_line(explanation: Explanation) -> str:
 
 
 def _verdict_line(verdict: Verdict) -> str:
-    return f"verdict: {_word(verdict)}, decided by {_spell_decision(verdict.decided_by)}"
+    return f"verdict: {_spell_verdict(verdict)}"
 
 
-def _word(verdict: Verdict) -> str:
-    return "allow" if verdict.allowed else "deny"
+def _spell_verdict(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "nothing to say, goes on"
+    return f"{_word(verdict)}, decided by {_spell_decision(verdict.decided_by)}"
+
+
+def _word(verdict: Verdict | None) -> str:
+    return "goes on" if verdict is None else "allow" if verdict.allowed else "deny"
 
 
 def _spell_decision(decision: Decision) -> str:
@@ -64,13 +85,27 @@ def _at(place: Place | None) -> str:
 
 
 def _direction_lines(direction: AskedDirection) -> Iterator[str]:
-    not_reached = "" if direction.reached else ", not reached; had it been"
-    yield f"{direction.direction.value} of {direction.endpoint}{not_reached}: {_word(direction.verdict)}"
+    yield f"{_spell_stage(direction)}{_spell_reach(direction)}: {_word(direction.verdict)}"
     for tier in direction.tiers:
         yield from _tier_lines(tier)
     for profile in direction.profiles:
         yield from _profile_lines(profile)
-    yield f"  => {_verdict_line(direction.verdict).removeprefix('verdict: ')}"
+    yield f"  => {_spell_verdict(direction.verdict)}"
+    for staged in direction.staged:
+        yield from _staged_lines(staged)
+
+
+def _spell_stage(direction: AskedDirection) -> str:
+    if direction.direction is None:
+        return direction.endpoint
+    kind = "" if direction.stage == "normal" else f"{direction.stage} "
+    return f"{kind}{direction.direction.value} of {direction.endpoint}"
+
+
+def _spell_reach(direction: AskedDirection) -> str:
+    if direction.reached:
+        return ""
+    return ", spared by what was accepted before; else" if direction.spared else ", not reached; had it been"
 
 
 def _tier_lines(tier: AskedTier) -> Iterator[str]:
@@ -96,6 +131,14 @@ def _policy_lines(policy: AskedPolicy) -> Iterator[str]:
         yield "      no rules in this direction"
     for rule in policy.rules:
         yield from _rule_lines(rule, " " * 6)
+
+
+def _staged_lines(staged: AskedStaged) -> Iterator[str]:
+    yield f"  {staged.title}{_at(staged.place)}, only staged: {staged.action.value} in tier {staged.tier}"
+    for rule in staged.rules or ():
+        yield from _rule_lines(rule, " " * 4)
+    change = "another verdict" if staged.changes else "the same verdict"
+    yield f"    enforced, {change}: {_spell_verdict(staged.verdict)}"
 
 
 def _profile_lines(profile: AskedProfile) -> Iterator[str]:

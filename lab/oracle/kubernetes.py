@@ -2,7 +2,7 @@
 """A Kubernetes NetworkPolicy judged by Kubernetes' own terms: pods, namespaces, label selectors, ipBlocks, ports.
 
 Nothing is converted to Calico's rules. Only what a *pod* is comes from Calico: its labels are those that the
-policy engine sees, and the labels of its namespace are those that it inherits from it (semantics 1.7, 6.1).
+policy engine sees, and the labels of its namespace are those that it inherits from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lab.policy.resources import (
 )
 from lab.protocols import protocol_label
 
-__all__ = ["judged_kubernetes_rules", "selects"]
+__all__ = ["judged_kubernetes_rules", "selects", "spell_location", "spell_selector"]
 
 
 def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
@@ -75,7 +75,7 @@ def _has_peer(side: Side, namespace: str, peers: tuple[KubernetesPeer, ...]) -> 
 
     def mismatch(packet: Packet) -> Mismatch:
         wanted = " or ".join(_spell_peer(peer, namespace) for peer in peers)
-        return Mismatch(name, wanted, _spell_location(packet.end(side)))
+        return Mismatch(name, wanted, spell_location(packet.end(side)))
 
     return Condition(
         _PEER_PARTS[side, by_address],
@@ -144,13 +144,14 @@ def _spell_peer(peer: KubernetesPeer, namespace: str) -> str:
     if peer.ip_block is not None:
         but = f" except {', '.join(map(str, peer.ip_block.except_))}" if peer.ip_block.except_ else ""
         return f"{peer.ip_block.cidr}{but}"
-    pods = "any pod" if peer.pod_selector is None else f"pods with {_spell_selector(peer.pod_selector)}"
+    pods = "any pod" if peer.pod_selector is None else f"pods with {spell_selector(peer.pod_selector)}"
     if peer.namespace_selector is None:
         return f"{pods} in namespace {namespace}"
-    return f"{pods} in namespaces with {_spell_selector(peer.namespace_selector)}"
+    return f"{pods} in namespaces with {spell_selector(peer.namespace_selector)}"
 
 
-def _spell_selector(selector: LabelSelector) -> str:
+def spell_selector(selector: LabelSelector) -> str:
+    """A label selector in words, for messages."""
     terms = [f"{key}={value}" for key, value in selector.match_labels.items()]
     for requirement in selector.match_expressions:
         values = f" {{{', '.join(requirement.values)}}}" if requirement.values else ""
@@ -158,9 +159,11 @@ def _spell_selector(selector: LabelSelector) -> str:
     return ", ".join(terms) or "any labels"
 
 
-def _spell_location(location: Location) -> str:
+def spell_location(location: Location) -> str:
+    """Which pods with which labels, or which nodes, are at an address, for messages."""
     pods = [f"{pod.title} with {_spell_labels(pod.labels)}" for pod in location.pods]
-    return "; ".join(pods) or f"{location.address}, which is of no pod"
+    nodes = [f"node {node.name} with {_spell_labels(node.labels)}" for node in location.nodes]
+    return "; ".join(pods + nodes) or f"{location.address}, which is of no pod"
 
 
 def _spell_labels(labels: Mapping[str, str]) -> str:

@@ -66,6 +66,7 @@ class Part(Enum):
     DESTINATION_SERVICE = auto()
     SOURCE_OVERLAP = auto()
     DESTINATION_OVERLAP = auto()
+    DESTINATION_BACKEND = auto()
 
 
 def _service(location: Location, protocol: int, port: int | None) -> Hashable:
@@ -77,6 +78,11 @@ def _overlap(location: Location, protocol: int, port: int | None) -> Hashable:
     """It takes a second party at an address, a network set for one, to part a port's name from its owner's labels."""
     overlaps = len(location.parties) > 1 and (protocol, port) in location.named
     return (location, protocol, port) if overlaps else None
+
+
+def _backend(location: Location, protocol: int, port: int | None) -> Hashable:
+    """Only where some service is served do locations differ."""
+    return (location, protocol, port) if location.services else None
 
 
 PART_KEYS: Mapping[Part, Callable[[Packet], Hashable]] = {
@@ -93,5 +99,6 @@ PART_KEYS: Mapping[Part, Callable[[Packet], Hashable]] = {
     Part.DESTINATION_SERVICE: lambda packet: _service(packet.destination, packet.protocol, packet.port),
     Part.SOURCE_OVERLAP: lambda packet: _overlap(packet.source, packet.protocol, packet.source_port),
     Part.DESTINATION_OVERLAP: lambda packet: _overlap(packet.destination, packet.protocol, packet.port),
+    Part.DESTINATION_BACKEND: lambda packet: _backend(packet.destination, packet.protocol, packet.port),
 }
 """The value of each part of a packet, as something to file results under."""

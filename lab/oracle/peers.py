@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Calico rule asks of who stands at an address: selectors and service accounts (semantics 2.9, 2.11, 2.12)."""
+"""What a Calico rule asks of who stands at an address: selectors and service accounts."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def party_test(entity: EntityRule, namespace: str | None) -> PartyTest | None:
     """What a side of a rule asks of a party, or None when it has no positive selector at all.
 
     ``namespace`` is that of the policy: without a namespaceSelector any other criterion, a lone notSelector
-    included, is limited to it (2.11).
+    included, is limited to it.
     """
     selector, negative = given(entity.selector), given(entity.not_selector)
     names, account_selector = _accounts(entity)
@@ -170,7 +170,7 @@ def namespace_test(selector: Selector) -> Callable[[Party], bool]:
     """A namespaceSelector as a test of a party: ``all()`` is any namespace, ``global()`` is none.
 
     Its other terms look at labels inherited from the namespace, so negative ones hold for a party that has
-    none, whether or not it lives in a namespace (2.11).
+    none, whether or not it lives in a namespace.
     """
     matches = selector.rewrite(_belonging).matches
 
@@ -182,7 +182,7 @@ def namespace_test(selector: Selector) -> Callable[[Party], bool]:
 
 
 def account_test(selector: Selector, *, everyone: bool) -> Callable[[Party], bool]:
-    """A policy's serviceAccountSelector; ``all()`` is everyone in a namespaced policy, else any account (2.11)."""
+    """A policy's serviceAccountSelector; ``all()`` is everyone in a namespaced policy, else any account."""
     matches = (selector if everyone else selector.rewrite(_belonging)).matches
 
     def test(party: Party) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule asks of ports: numbers, ranges, and names that endpoints declare (semantics 2.3, 2.4)."""
+"""What a rule asks of ports: numbers, ranges, and names that endpoints declare."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _part(side: Side, ports: tuple[PortMatch, ...]) -> Part:
 
 
 def has_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
-    """``ports``: in any range, or declared under any of the names by a pod at the address.
+    """``ports``: in any range, or declared under any of the names by a pod or host endpoint at the address.
 
     The rule's own protocol is another condition; without one a name stands for its port of every protocol
-    under which it is declared. Only pods declare ports, so nobody outside the cluster matches a name.
+    under which it is declared. Only endpoints declare ports, so nobody outside the cluster matches a name.
     """
     names = _names(ports)
     return Condition(
@@ -74,7 +74,7 @@ def has_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
 
 
 def named_by(side: Side, ports: tuple[PortMatch, ...], who: PartyTest) -> Condition:
-    """A port's name counts only on a pod that the side's selectors themselves allow (2.4).
+    """A port's name counts only on a pod that the side's selectors themselves allow.
 
     That the address passes the selectors is another condition, and says the same unless several parties are
     at the address: then the one that passes may not be the one with the name.
@@ -85,11 +85,11 @@ def named_by(side: Side, ports: tuple[PortMatch, ...], who: PartyTest) -> Condit
         if len(packet.end(side).parties) <= 1 or _in_ranges(packet.port_at(side), ports):
             return True
         servers = _servers(packet, side, names)
-        return not servers or any(who.matches(pod) for pod in servers)
+        return not servers or any(who.matches(party) for party in servers)
 
     def mismatch(packet: Packet) -> Mismatch:
-        servers = ", ".join(pod.title for pod in _servers(packet, side, names))
-        return Mismatch(f"{side}.ports", f"{_spell(names)} of a pod that the selectors of {side} allow", servers)
+        servers = ", ".join(party.title for party in _servers(packet, side, names))
+        return Mismatch(f"{side}.ports", f"{_spell(names)} of an endpoint that the selectors of {side} allow", servers)
 
     return Condition(_OVERLAPS[side], ("named by", side, ports, who), holds, mismatch)
 
@@ -98,8 +98,8 @@ _OVERLAPS: Mapping[Side, Part] = {"source": Part.SOURCE_OVERLAP, "destination": 
 
 
 def _servers(packet: Packet, side: Side, names: tuple[str, ...]) -> list[Party]:
-    """The pods that declare the packet's port on that side under one of the names."""
-    return [pod for pod in packet.end(side).pods if serves(pod, packet, side, names)] if names else []
+    """The pods and host endpoints that declare the packet's port on that side under one of the names."""
+    return [party for party in packet.end(side).parties if serves(party, packet, side, names)] if names else []
 
 
 def not_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles: asked in the endpoint's order once all tiers have passed a packet on (semantics 4.5, 6.1)."""
+"""Profiles: asked in the endpoint's order once all tiers have passed a packet on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class JudgedProfile:
 
 
 def judged_profiles(topology: Topology, resources: Resources) -> dict[str, JudgedProfile]:
-    """All profiles by name: those of namespaces allow everything, those of service accounts have no rules (6.1)."""
+    """All profiles by name: those of namespaces allow everything, those of service accounts have no rules."""
     found: dict[str, JudgedProfile] = {}
     for namespace in topology.namespaces.values():
         name = f"kns.{namespace.name}"
@@ -67,7 +67,7 @@ def profiles_verdict(
         for rule in profile.rules[direction]:
             if rule.action is not Action.LOG and all(condition.holds(packet) for condition in rule.conditions):
                 if rule.action is Action.PASS:
-                    break  # this profile has not matched, the next one is tried (4.5)
+                    break  # this profile has not matched, the next one is tried
                 return profile_verdict(direction, profile, rule)
     return no_profile_verdict(direction)
 

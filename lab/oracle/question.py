@@ -1,74 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a flow to what has to be asked of which end, and what is settled before any policy is."""
+"""From a flow to the packet that it sends first, and the way of that packet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from lab.errors import TopologyError
+from lab.oracle.host_path import Paths
+from lab.oracle.host_stages import Step
 from lab.oracle.packet import Packet, packet_of
 from lab.oracle.verdict import DefaultDecision, Verdict
-from lab.oracle.world import Location, Party, World
-from lab.policy.resources import Direction
-from lab.protocols import UDP
-from lab.topology import Flow, Node, Topology, address_of
+from lab.oracle.world import Location, World
+from lab.topology import Flow, Topology, address_of
+from lab.topology.model import End
 
-__all__ = ["Question", "Questioner", "path_verdict", "settled_verdict"]
-
-_IP_IN_IP = 4
-_VXLAN_PORT = 4789
+__all__ = ["Question", "Questioner"]
 
 _NO_POLICY = Verdict(True, DefaultDecision(None, "no-policy"))
 _SELF = Verdict(True, DefaultDecision(None, "self"))
-_ENCAPSULATION = Verdict(False, DefaultDecision(Direction.EGRESS, "encapsulation"))
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A packet, and the endpoints whose policy it meets, in the order in which it meets them.
+    """A packet as it is sent, and what it meets on its way, in that order.
 
-    Empty ``asked`` means that no policy is: nobody policed is involved, or a workload talks to itself.
+    ``otherwise`` is the verdict when nothing on the way has a say.
     """
 
     packet: Packet
-    asked: tuple[tuple[Direction, Party], ...]
-    to_itself: bool
-
-
-def settled_verdict(question: Question) -> Verdict | None:
-    """The verdict of a packet that meets no policy, or is dropped ahead of it; None when policy has to decide."""
-    if not question.asked:
-        return _SELF if question.to_itself else _NO_POLICY
-    if question.asked[0][0] is Direction.EGRESS and _is_tunnelled(question.packet):
-        return _ENCAPSULATION
-    return None
-
-
-def path_verdict(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of what was said along the way: the first deny, or else the last word."""
-    return next((verdict for verdict in verdicts if not verdict.allowed), verdicts[-1])
-
-
-def _is_tunnelled(packet: Packet) -> bool:
-    """What no workload may send, whatever the policy: VXLAN and IP in IP (5.2)."""
-    return packet.protocol == _IP_IN_IP or (packet.protocol == UDP and packet.port == _VXLAN_PORT)
+    steps: tuple[Step, ...]
+    otherwise: Verdict
 
 
 class Questioner:
     """Finds the ends of flows, once each."""
 
-    def __init__(self, topology: Topology, world: World) -> None:
+    def __init__(self, topology: Topology, world: World, paths: Paths) -> None:
         self._topology = topology
         self._world = world
-        self._locations: dict[tuple[str, int], Location] = {}
+        self._paths = paths
+        self._locations: dict[tuple[str, int], tuple[End, Location]] = {}
 
     def question(self, flow: Flow) -> Question:
         """What a flow asks.
 
-        Raises TopologyError when an end does not exist, is a node or has no address in the flow's family, and
-        for an HTTP request, which is judged by a sidecar.
+        Raises TopologyError when an end does not exist or has no address in the flow's family, and for an HTTP
+        request, which is judged by a sidecar.
         """
         if flow.http is not None:
             raise TopologyError(
@@ -78,31 +56,27 @@ class Questioner:
                 allowed="flows without 'http'",
                 next_step="leave 'http' out to judge the connection itself",
             )
-        packet = packet_of(flow, self._location(flow, flow.source), self._location(flow, flow.destination))
-        to_itself = flow.source == flow.destination
-        return Question(packet, () if to_itself else self._asked(flow), to_itself and flow.source in self._world.pods)
+        source, source_at = self._located(flow, flow.source)
+        destination, destination_at = self._located(flow, flow.destination)
+        packet = packet_of(flow, source_at, destination_at)
+        if source is destination and source.name not in self._topology.nodes:
+            return Question(packet, (), _SELF if source.name in self._world.pods else _NO_POLICY)
+        return Question(packet, self._paths.steps(source, destination, packet), _NO_POLICY)
 
-    def _asked(self, flow: Flow) -> tuple[tuple[Direction, Party], ...]:
-        pods = self._world.pods
-        ends = ((Direction.EGRESS, pods.get(flow.source)), (Direction.INGRESS, pods.get(flow.destination)))
-        return tuple((direction, party) for direction, party in ends if party is not None)
-
-    def _location(self, flow: Flow, name: str) -> Location:
+    def _located(self, flow: Flow, name: str) -> tuple[End, Location]:
         known = self._locations.get((name, flow.family))
         if known is None:
             known = self._locations[name, flow.family] = self._find(flow, name)
         return known
 
-    def _find(self, flow: Flow, name: str) -> Location:
+    def _find(self, flow: Flow, name: str) -> tuple[End, Location]:
         end = self._topology.end(name)
         if end is None:
             _refuse(flow, "no such end in the topology", name)
-        if isinstance(end, Node):
-            _refuse(flow, "a node cannot be the end of a flow yet", name)
         address = address_of(end, flow.family)
         if address is None:
             _refuse(flow, f"the end has no IPv{flow.family} address", name)
-        return self._world.location(address)
+        return end, self._world.location(address)
 
 
 def _refuse(flow: Flow, what: str, name: str) -> NoReturn:
@@ -110,6 +84,6 @@ def _refuse(flow: Flow, what: str, name: str) -> NoReturn:
         what,
         place=flow.place,
         value=name,
-        allowed="a workload (namespace/name) or an external, with an address in the flow's family",
+        allowed="a workload (namespace/name), an external or a node, with an address in the flow's family",
         next_step="correct the flow or the topology",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Calico rule as the list of conditions that a packet must meet (semantics section 2)."""
+"""A Calico rule as the list of conditions that a packet must meet."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from lab.oracle.conditions import (
 from lab.oracle.packet import Side
 from lab.oracle.peers import given, is_party, not_party, party_test
 from lab.oracle.ports import has_port, named_by, not_port
+from lab.oracle.services import is_backend
 from lab.policy.resources import Action, EntityRule, Rule
 from lab.protocols import ICMP, ICMPV6
 from lab.topology import Family
@@ -42,7 +43,7 @@ class JudgedRule:
 def judged_rules(rules: tuple[Rule, ...], namespace: str | None) -> tuple[JudgedRule, ...]:
     """The rules of one direction; ``namespace`` is that of a namespaced policy, None for policies without and profiles.
 
-    ``http`` is left out: the flows judged here are of layer 4, for which it is as if not there (2.8).
+    ``http`` is left out: the flows judged here are of layer 4, for which it is as if not there.
     """
     return tuple(
         JudgedRule(index, rule.action, rule.place, tuple(_conditions(rule, namespace)))
@@ -71,7 +72,7 @@ def _header_conditions(rule: Rule) -> Iterator[Condition]:
 
 
 def _implied_family(rule: Rule) -> Iterator[Condition]:
-    """Only a name implies a version, and only where the rule gives none itself (2.2)."""
+    """Only a name implies a version, and only where the rule gives none itself."""
     protocol = rule.protocol
     if protocol is not None and protocol.by_name and rule.ip_version is None and protocol.number in _IMPLIED_FAMILY:
         yield is_family(_IMPLIED_FAMILY[protocol.number], "ICMP" if protocol.number == ICMP else "ICMPv6")
@@ -88,6 +89,8 @@ def _side_conditions(side: Side, entity: EntityRule, namespace: str | None) -> I
         yield is_party(side, who)
     elif negative is not None:
         yield not_party(side, negative)
+    if entity.services is not None:
+        yield is_backend(side, entity.services)
     if entity.ports:
         yield has_port(side, entity.ports)
         if who is not None and any(isinstance(port, str) for port in entity.ports):

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from lab.oracle.conditions import Condition
 from lab.oracle.packet import PART_KEYS, Packet, Part
+from lab.oracle.policies import JudgedPolicy
 from lab.oracle.rules import JudgedRule
-from lab.oracle.tiers import JudgedPolicy, JudgedTier
+from lab.oracle.tiers import JudgedTier
 from lab.oracle.verdict import DefaultDecision, RuleDecision, Verdict
 from lab.policy.resources import Action, Direction
 
@@ -32,7 +33,7 @@ def rule_verdict(direction: Direction, tier: JudgedTier, policy: JudgedPolicy, r
 
 
 def tier_end_verdict(direction: Direction, tier: JudgedTier) -> Verdict | None:
-    """What the end of a tier says that has a policy for the endpoint: None for Pass (4.4)."""
+    """What the end of a tier says that has a policy for the endpoint: None for Pass."""
     if tier.pass_by_default:
         return None
     return Verdict(False, DefaultDecision(direction, "tier-end-deny", tier.name, place=tier.place))
@@ -102,7 +103,7 @@ class RuleTable:
 
     def _add(self, tier: JudgedTier, direction: Direction) -> None:
         policies = [policy for policy in tier.policies if direction in policy.rules]
-        # Log never decides (4.4), so it has no bit.
+        # Log never decides, so it has no bit.
         rules = [
             (policy, rule) for policy in policies for rule in policy.rules[direction] if rule.action is not Action.LOG
         ]

@@ -12,7 +12,20 @@ from lab.policy.resources import Direction
 __all__ = ["Decision", "DefaultDecision", "DefaultReason", "RuleDecision", "Verdict"]
 
 DefaultReason = Literal[
-    "tier-end-deny", "profile", "no-policy", "no-profile", "missing-profile", "encapsulation", "self"
+    "tier-end-deny",
+    "profile",
+    "no-policy",
+    "no-profile",
+    "missing-profile",
+    "encapsulation",
+    "self",
+    "failsafe",
+    "host-endpoint-without-policy",  # closed but for failsafes
+    "endpoint-to-host",  # DefaultEndpointToHostAction, after the workload's egress policy
+    "host-to-own-workload",  # always open
+    "conntrack-invalid",
+    "no-backend",  # a node port behind which nobody is
+    "neighbour-discovery",  # between a workload and its node: always open
 ]
 
 
@@ -31,7 +44,7 @@ class RuleDecision:
 
 @dataclass(frozen=True, slots=True)
 class DefaultDecision:
-    """No rule of a policy decided; ``owner`` names the tier or profile behind it, where there is one.
+    """No rule of a policy decided; ``owner`` names the tier, profile or host endpoint behind it, where there is one.
 
     ``direction`` is None where no endpoint's policy was asked at all.
     """
@@ -52,3 +65,8 @@ class Verdict:
 
     allowed: bool
     decided_by: Decision
+
+    @property
+    def is_failsafe(self) -> bool:
+        """Whether a failsafe port decided."""
+        return isinstance(self.decided_by, DefaultDecision) and self.decided_by.reason == "failsafe"

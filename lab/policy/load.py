@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lab.document import Document, Step, read_documents
 from lab.errors import LabError, LabErrors, Place, PolicyError
-from lab.policy.resources import CalicoPolicy, KubernetesNetworkPolicy, NetworkSet, Profile, Resources, Tier
+from lab.policy.resources import (
+    EndpointSlice,
+    FelixConfiguration,
+    HostEndpoint,
+    IpPool,
+    NetworkSet,
+    Policy,
+    Profile,
+    Resources,
+    Service,
+    Tier,
+)
 from lab.topology import Topology
 
 if TYPE_CHECKING:
@@ -18,53 +29,72 @@ if TYPE_CHECKING:
 
 __all__ = ["load_resources", "resource_entries", "resources_of"]
 
+Kind = TypeVar("Kind")
+
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
-def load_resources(paths: Sequence[Path | str], topology: Topology) -> Resources:
+def load_resources(
+    paths: Sequence[Path | str], topology: Topology, *, left_out: Callable[[LabError], None] | None = None
+) -> Resources:
     """Read the resources of files and directories, in the order in which they are given.
 
     A directory stands for all files below it that end in .yaml, .yml or .json, sorted by their paths; what
-    begins with a dot is passed over. A file may hold many documents, and lists (``kind: List``) as kubectl
-    writes them. No paths mean no resources.
+    begins with a dot is passed over. A file may hold many documents, and lists as kubectl writes them
+    (``kind: List``) or calicoctl takes them (bare). No paths mean no resources.
+
+    With ``left_out`` a resource that is wrong counts as absent, as it does for Calico, and each thing that is
+    wrong with it is told to ``left_out``. A file that cannot be read at all is an error all the same.
 
     Raises:
         PolicyError: something is wrong with a file or a resource.
         LabErrors: several things are; they come in the order of the files.
     """
     errors: list[LabError] = []
-    return _resources((document for file in _files(paths) for document in _documents(file, errors)), topology, errors)
+    documents = (document for file in _files(paths) for document in _documents(file, errors))
+    return _sorted_out([resource for resource, _ in _read_all(documents, topology, errors, left_out)])
 
 
 def resources_of(documents: Iterable[Document], topology: Topology) -> Resources:
     """Read the resources of documents; raises what ``load_resources`` raises."""
-    return _resources(documents, topology, [])
+    return _sorted_out([resource for resource, _ in _read_all(documents, topology, [], None)])
 
 
-def _resources(documents: Iterable[Document], topology: Topology, errors: list[LabError]) -> Resources:
-    """Read all resources; ``errors`` takes what is wrong, also what is found while ``documents`` are read."""
+def resource_entries(paths: Sequence[Path | str], topology: Topology) -> list[dict[str, object]]:
+    """The resources of files and directories as plain data, each a document of its own, without those that are wrong.
+
+    Raises what ``load_resources`` raises for files that cannot be read.
+    """
+    errors: list[LabError] = []
+    documents = (document for file in _files(paths) for document in _documents(file, errors))
+    return [entry for _, entry in _read_all(documents, topology, errors, lambda _: None)]
+
+
+def _read_all(
+    documents: Iterable[Document],
+    topology: Topology,
+    errors: list[LabError],
+    left_out: Callable[[LabError], None] | None,
+) -> list[tuple[AnyResource, dict[str, object]]]:
+    """Read all resources, each with its data; ``errors`` takes what is wrong, also while ``documents`` are read."""
     from lab.policy.read.kinds import read_resource
     from lab.schema import raise_all
 
     seen: dict[Identity, Place] = {}
-    resources = [
-        resource
-        for document in documents
-        for at in _resources_of(document)
-        if (resource := read_resource(document, at, topology, seen, errors)) is not None
-    ]
+    read: list[tuple[AnyResource, dict[str, object]]] = []
+    for document in documents:
+        for at in _resources_of(document):
+            wrong: list[LabError] = []
+            resource = read_resource(document, at, topology, seen, wrong)
+            if resource is not None:
+                read.append((resource, document.at(at)))
+            elif left_out is None:
+                errors.extend(wrong)
+            else:
+                for error in wrong:
+                    left_out(error)
     raise_all(errors)
-    return _sorted_out(resources)
-
-
-def resource_entries(paths: Sequence[Path | str]) -> list[dict[str, object]]:
-    """The resources of files and directories as plain data, each a document of its own, read but not checked."""
-    return [
-        document.at(at)
-        for file in _files(paths)
-        for document in read_documents(file, PolicyError)
-        for at in _resources_of(document)
-    ]
+    return read
 
 
 def _files(paths: Sequence[Path | str]) -> Iterator[Path]:
@@ -99,9 +129,14 @@ def _documents(file: Path, errors: list[LabError]) -> list[Document]:
 
 
 def _resources_of(document: Document) -> Iterator[tuple[Step, ...]]:
-    """The paths of all resources in a document: of its one, or of the items of a list as kubectl writes it."""
+    """The paths of all resources in a document: of its one, or of those in a list.
+
+    kubectl writes lists with a kind of their own; calicoctl takes a bare list as well.
+    """
     value = document.value
-    if not isinstance(value, dict) or not str(value.get("kind")).endswith("List"):
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        yield from ((index,) for index in range(len(value)))
+    elif not isinstance(value, dict) or not str(value.get("kind")).endswith("List"):
         yield ()
     elif isinstance(value.get("items"), list):
         yield from (("items", index) for index in range(len(value["items"])))
@@ -110,9 +145,17 @@ def _resources_of(document: Document) -> Iterator[tuple[Step, ...]]:
 
 
 def _sorted_out(resources: Sequence[AnyResource]) -> Resources:
+    def of(kind: type[Kind]) -> tuple[Kind, ...]:
+        return tuple(each for each in resources if isinstance(each, kind))
+
     return Resources(
-        policies=tuple(each for each in resources if isinstance(each, CalicoPolicy | KubernetesNetworkPolicy)),
-        tiers=tuple(each for each in resources if isinstance(each, Tier)),
-        profiles=tuple(each for each in resources if isinstance(each, Profile)),
-        network_sets=tuple(each for each in resources if isinstance(each, NetworkSet)),
+        policies=tuple(each for each in resources if isinstance(each, Policy)),
+        tiers=of(Tier),
+        profiles=of(Profile),
+        network_sets=of(NetworkSet),
+        host_endpoints=of(HostEndpoint),
+        services=of(Service),
+        endpoint_slices=of(EndpointSlice),
+        ip_pools=of(IpPool),
+        felix_configurations=of(FelixConfiguration),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from lab.errors import Place
 from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
@@ -13,16 +13,22 @@ from lab.topology import Address, Net
 
 __all__ = [
     "EndpointPolicy",
+    "FailsafePort",
+    "HostPolicy",
     "IpSet",
+    "MembersChange",
+    "NodeSettings",
     "PolicyId",
     "PortMember",
     "RuleOrigin",
     "Snapshot",
+    "SnapshotDelta",
     "SnapshotPolicy",
     "SnapshotProfile",
     "SnapshotRule",
     "SnapshotSide",
     "TierPolicies",
+    "apply_delta",
 ]
 
 
@@ -155,6 +161,51 @@ class EndpointPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """A host endpoint of this node, on one of its interfaces, or on every one without its own (``interface`` "*").
+
+    Four lists of tiers, for four stages of a packet's way: ``tiers`` for what begins or ends on the node
+    (filter INPUT and OUTPUT; profiles after them, and failsafe ports before), ``forward_tiers`` for what passes
+    through (no failsafes, no profiles), ``pre_dnat_tiers`` before DNAT (ingress only) and ``untracked_tiers`` before
+    conntrack. The last two pass what none of their policies decided; "*" has no untracked policy.
+    """
+
+    interface: str
+    name: str
+    tiers: tuple[TierPolicies, ...]
+    profiles: tuple[str, ...]
+    forward_tiers: tuple[TierPolicies, ...]
+    pre_dnat_tiers: tuple[TierPolicies, ...]
+    untracked_tiers: tuple[TierPolicies, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailsafePort:
+    """A port of the node that no policy of a host endpoint closes; ``net`` limits the other side, None does not."""
+
+    protocol: int
+    port: int
+    net: Net | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What holds for the whole node, defaults filled in."""
+
+    endpoint_to_host_action: Literal["drop", "return", "accept"] = "drop"
+    failsafe_inbound: tuple[FailsafePort, ...] = ()
+    failsafe_outbound: tuple[FailsafePort, ...] = ()
+    allow_vxlan_from_workloads: bool = False
+    allow_ipip_from_workloads: bool = False
+    vxlan_port: int = 4789
+    drop_invalid: bool = False
+    """Drop packets that conntrack calls INVALID ahead of policy; False leaves them to the policy."""
+    masquerade: tuple[Net, ...] = ()
+    """Pools whose packets leave with the node's address when their destination is in none of ``pools``."""
+    pools: tuple[Net, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that one node enforces; keys: interface name, policy id, profile name, set id."""
 
@@ -163,3 +214,78 @@ class Snapshot:
     policies: Mapping[PolicyId, SnapshotPolicy]
     profiles: Mapping[str, SnapshotProfile]
     ip_sets: Mapping[str, IpSet]
+    host_endpoints: Mapping[str, HostPolicy] = field(default_factory=dict)
+    """By interface name; "*" is one."""
+    settings: NodeSettings = NodeSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class MembersChange:
+    """What comes to and goes from a set: networks of a "net" set, PortMembers of a "port" set."""
+
+    added: frozenset[Net | PortMember]
+    removed: frozenset[Net | PortMember]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDelta:
+    """What leads from one snapshot of a node to the next: values that are new or other, keys that are gone.
+
+    A set that stays and only changes its members stands in ``members``, and not in ``ip_sets``. What a policy or
+    profile refers to is in the snapshot before it or in the same delta. ``settings`` None: they stay.
+    """
+
+    node: str
+    endpoints: Mapping[str, EndpointPolicy] = field(default_factory=dict)
+    policies: Mapping[PolicyId, SnapshotPolicy] = field(default_factory=dict)
+    profiles: Mapping[str, SnapshotProfile] = field(default_factory=dict)
+    ip_sets: Mapping[str, IpSet] = field(default_factory=dict)
+    members: Mapping[str, MembersChange] = field(default_factory=dict)
+    host_endpoints: Mapping[str, HostPolicy] = field(default_factory=dict)
+    settings: NodeSettings | None = None
+    removed_endpoints: frozenset[str] = frozenset()
+    removed_policies: frozenset[PolicyId] = frozenset()
+    removed_profiles: frozenset[str] = frozenset()
+    removed_ip_sets: frozenset[str] = frozenset()
+    removed_host_endpoints: frozenset[str] = frozenset()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it changes nothing."""
+        return self == SnapshotDelta(self.node)
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def apply_delta(snapshot: Snapshot, delta: SnapshotDelta) -> Snapshot:
+    """The snapshot that follows; the one given stays as it is."""
+    ip_sets = _patched(snapshot.ip_sets, delta.ip_sets, delta.removed_ip_sets)
+    ip_sets.update((set_id, _with_members(ip_sets[set_id], change)) for set_id, change in delta.members.items())
+    return Snapshot(
+        snapshot.node,
+        _patched(snapshot.endpoints, delta.endpoints, delta.removed_endpoints),
+        _patched(snapshot.policies, delta.policies, delta.removed_policies),
+        _patched(snapshot.profiles, delta.profiles, delta.removed_profiles),
+        ip_sets,
+        _patched(snapshot.host_endpoints, delta.host_endpoints, delta.removed_host_endpoints),
+        snapshot.settings if delta.settings is None else delta.settings,
+    )
+
+
+def _patched(
+    old: Mapping[_Key, _Value], changed: Mapping[_Key, _Value], removed: frozenset[_Key]
+) -> dict[_Key, _Value]:
+    patched = {**old, **changed}
+    for key in removed:
+        del patched[key]
+    return patched
+
+
+def _with_members(ip_set: IpSet, change: MembersChange) -> IpSet:
+    if ip_set.kind == "net":
+        nets = cast("frozenset[Net]", (ip_set.nets - change.removed) | change.added)
+        return IpSet(ip_set.set_id, "net", nets=nets, about=ip_set.about)
+    ports = cast("frozenset[PortMember]", (ip_set.ports - change.removed) | change.added)
+    return IpSet(ip_set.set_id, "port", ports=ports, about=ip_set.about)

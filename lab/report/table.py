@@ -10,7 +10,7 @@ from lab.conformance.results import Results, Row
 from lab.conformance.wording import decision_text, flow_text
 from lab.report.terminal import say
 
-__all__ = ["print_results"]
+__all__ = ["print_results", "table_lines"]
 
 HEADINGS = ("from", "to", "flow", "family", "expected", "observed", "", "decided by")
 
@@ -21,13 +21,13 @@ def print_results(results: Results, output: str) -> None:
         say(json.dumps(results.to_dict(), indent=1))
         return
     counts = ", ".join(f"{count} {word}" for word, count in results.summary().items())
-    say("\n".join((*table_lines([_cells(row) for row in results.rows]), counts)))
+    say("\n".join((*table_lines([_cells(row) for row in results.rows], HEADINGS), counts)))
 
 
-def table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def table_lines(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> Iterator[str]:
     """Headings and rows, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-    for cells in (HEADINGS, *rows):
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    for cells in (headings, *rows):
         yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 

@@ -25,7 +25,7 @@ from lab.protocols import (
 )
 from lab.schema import MAX_ERRORS, StrictModel, listing, raise_all, refusal, suggestion, validate
 from lab.topology.flows import FAMILIES, Family, Flow, HttpRequest, IcmpHeader
-from lab.topology.model import Endpoint, Topology, Workload, address_of
+from lab.topology.model import End, Topology, Workload, address_of
 
 __all__ = ["flow_to_dict", "flows_of", "load_flows", "read_flow"]
 
@@ -179,15 +179,13 @@ class _Reader:
             place=self.document.place(self.path),
         )
 
-    def _end(self, field: str, name: str) -> Endpoint:
-        end = self.topology.workloads.get(name) or self.topology.externals.get(name)
-        if end is not None:
-            return end
-        if name in self.topology.nodes:
-            what = f"{field}: {name!r} is a node; flows from and to nodes are not supported yet"
-            raise self._error(field, what, next_step="name a workload or an external")
-        names = [endpoint.name for endpoint in self.topology.endpoints()]
-        raise self._error(field, f"unknown end {name!r}", allowed=listing(names), next_step=suggestion(name, names))
+    def _end(self, field: str, name: str) -> End:
+        end = self.topology.end(name)
+        if end is None:
+            names = [*(endpoint.name for endpoint in self.topology.endpoints()), *self.topology.nodes]
+            what = f"unknown end {name!r}"
+            raise self._error(field, what, allowed=listing(names), next_step=suggestion(name, names))
+        return end
 
     def _check_ports(self, entry: _FlowModel) -> None:
         label = protocol_label(entry.protocol)
@@ -200,7 +198,7 @@ class _Reader:
                 )
                 raise self._error(field, f"the protocol {label} has no ports", allowed=allowed)
 
-    def _check_http(self, entry: _FlowModel, destination: Endpoint) -> None:
+    def _check_http(self, entry: _FlowModel, destination: End) -> None:
         if entry.http is None:
             return
         if entry.protocol != TCP:
@@ -217,7 +215,7 @@ class _Reader:
             raise self._error("icmp", f"a flow of protocol {label} has no ICMP type", allowed="ICMP, ICMPv6")
         return IcmpHeader(entry.icmp.type, entry.icmp.code)
 
-    def _family(self, entry: _FlowModel, source: Endpoint, destination: Endpoint) -> Family:
+    def _family(self, entry: _FlowModel, source: End, destination: End) -> Family:
         shared = [family for family in FAMILIES if address_of(source, family) and address_of(destination, family)]
         if entry.family is not None:
             wanted: Family | None = _FAMILY_NUMBERS[entry.family]
@@ -227,9 +225,7 @@ class _Reader:
             return wanted
         raise self._no_family(entry, source, destination, wanted)
 
-    def _no_family(
-        self, entry: _FlowModel, source: Endpoint, destination: Endpoint, wanted: Family | None
-    ) -> TopologyError:
+    def _no_family(self, entry: _FlowModel, source: End, destination: End, wanted: Family | None) -> TopologyError:
         field = "family" if entry.family else "protocol" if wanted else "to"
         if wanted is None:
             return self._error(field, f"{source.name} and {destination.name} have no address family in common")

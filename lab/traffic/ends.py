@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from socket import socket
@@ -13,16 +14,22 @@ from lab.errors import TopologyError
 from lab.fabric.lab import Lab
 from lab.topology import Address, Flow, address_of
 from lab.traffic.mmsg import BODY_AT
-from lab.traffic.packets import ETHERNET_HEADER, Wire, template
+from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER, Wire, template
 from lab.traffic.taps import Sender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
+from lab.traffic.transport import TCP_PAYLOAD_AT
 from lab.traffic.volley import Load
 
-__all__ = ["Ends"]
+__all__ = ["Arrival", "Ends"]
+
+Arrival = tuple[str, int, int, int | None]
+"""A node's name, a family, a protocol and a port."""
 
 _NO_MAC: Final = bytes(6)
 _LOOPBACK: Final = "lo"
 _IPV4_SOURCE_AT: Final = ETHERNET_HEADER + 12
 """Where an IPv4 frame's addresses begin; before them, time to live and checksum change on the way."""
+_PAYLOAD_AT: Final = ETHERNET_HEADER + IPV6_HEADER + TCP_PAYLOAD_AT
+"""Behind the longest headers: what address translation leaves alone."""
 _KEPT: Final = 1 << 16
 """Flows that are kept ready: a suite sends the same ones under many policies."""
 
@@ -36,6 +43,8 @@ class Ends:
         self._taps: dict[tuple[str, ...], Tap] = {}
         self._senders: dict[tuple[str, ...], Sender] = {}
         self._loads: dict[Flow, Load] = {}
+        self._translated = False
+        self._forwards: Mapping[Arrival, str] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -59,6 +68,12 @@ class Ends:
         """All receiving sockets that are open."""
         return tuple(self._taps.values())
 
+    def translate(self, forwards: Mapping[Arrival, str], *, translated: bool) -> None:
+        """What comes to a node's port comes out at another end; ``translated``: headers may change on the way."""
+        if (forwards, translated) != (self._forwards, self._translated):
+            self._forwards, self._translated = forwards, translated
+            self._loads.clear()
+
     def load(self, flow: Flow) -> Load:
         """Make a flow ready to be sent; raises TopologyError when one of its ends has no address in its family."""
         made = self._loads.get(flow)
@@ -71,6 +86,7 @@ class Ends:
     def _load(self, flow: Flow) -> Load:
         wire, tap = self._wire(flow), self._tap(flow)
         start = BODY_AT if flow.family == 6 else _IPV4_SOURCE_AT
+        start = _PAYLOAD_AT if self._translated else start
         return Load(
             sender=self._sender(flow),
             tap=tap,
@@ -108,7 +124,7 @@ class Ends:
         return self._senders[name, interface]
 
     def _tap(self, flow: Flow) -> Tap:
-        name = flow.destination
+        name = self._forwards.get((flow.destination, flow.family, flow.protocol, flow.port), flow.destination)
         port = self._lab.ports.get(name)
         if port is None:
             return self._raw_tap(name, flow.family, flow.protocol)

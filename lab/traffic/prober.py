@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from errno import EPERM
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from lab.fabric.lab import Lab
 from lab.topology import Flow
-from lab.traffic.ends import Ends
+from lab.traffic.ends import Arrival, Ends
 from lab.traffic.losses import ConntrackDrops, LossMeter
 from lab.traffic.mmsg import InBox, OutBox, current_cpu
 from lab.traffic.observation import Observation
@@ -76,6 +77,13 @@ class Prober:
         """Send every flow's first packet; one observation for each, in order."""
         return self.fire(self.prepare(flows), recorder)
 
+    def translate(self, forwards: Mapping[Arrival, str], *, translated: bool) -> None:
+        """Expect what comes to a node's port at another end, and with other headers where ``translated``.
+
+        Volleys that were prepared before do not know of it.
+        """
+        self._ends.translate(forwards, translated=translated)
+
     def prepare(self, flows: Sequence[Flow]) -> Volley:
         """Build the frames; they can be fired any number of times, by this prober only.
 
@@ -124,7 +132,9 @@ class Prober:
             if run.sockaddrs:
                 box.address(run.places, run.sockaddrs)
             for place, errno in run.sender.send(box, run.places):
-                sightings.refuse(place, errno)
+                # A node is told at once that its own rules drop what it sends: that is a verdict, and no trouble.
+                if errno != EPERM or not run.sender.skip:
+                    sightings.refuse(place, errno)
         settled = self._lab.barrier.wait(self._lab.longest_path + 1)
         for tap in self._ends.taps:
             sightings.collect(tap, self._in_box(tap.skip))

@@ -8,9 +8,11 @@ import os
 import re
 import subprocess
 import threading
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from iptables_world import host_stages
 
 from dataplanes.api import (
     Action,
@@ -35,6 +37,7 @@ from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 CLONE_NEWNET = 0x40000000
+EMPTY = re.compile(r"\*\w+\n(:[A-Z]+ ACCEPT\n)*COMMIT\n")
 WEB = PolicyId("NetworkPolicy", "x", "web")
 
 
@@ -49,6 +52,7 @@ class Namespace:
         thread.join()
         self.calls = []
         self.broken = None
+        self.spoil = None
 
     def _unshare(self):
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
@@ -59,9 +63,18 @@ class Namespace:
         self.calls.append(tuple(argv))
         if self.broken is not None and self.broken(argv, stdin):
             return Completed(tuple(argv), 2, "", "line 3 failed")
+        if self.spoil is not None and f"{self.spoil[0]}-" in " ".join(argv) and stdin:
+            stdin, self.spoil = self._spoiled(stdin, self.spoil[1]), None
         entered = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.descriptor}", *argv]
         done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+    @staticmethod
+    def _spoiled(text, commit):
+        """The text of a transaction with a line that no kernel takes in one of its commits."""
+        tables = text.split("COMMIT\n")
+        tables[commit] += "-A plab-nowhere -j DROP\n"
+        return "COMMIT\n".join(tables)
 
     def must(self, *argv):
         done = self.run(argv)
@@ -144,13 +157,15 @@ def tools(dataplane):
 
 
 def everything(node, dataplane):
-    """All that the kernel holds of filter tables and sets, without what changes from one look to the next.
+    """All that the kernel holds of tables and sets, without what changes from one look to the next.
 
-    The empty table that any iptables command of the nft backend leaves behind counts as nothing.
+    A table without rules, as any iptables command of the nft backend leaves behind, counts as nothing.
     """
     saved = "".join(node.must(f"{tool}-save") for tool in tools(dataplane)) + node.must("ipset", "save")
-    bare = re.sub(r"^#.*\n| \[\d+:\d+\]$", "", saved, flags=re.MULTILINE)
-    return bare.replace("*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n", "")
+    bare = re.sub(r"^#.*\n| \[\d+:\d+\]$| initval \w+$", "", saved, flags=re.MULTILINE)
+    return "".join(
+        table for table in re.split(r"(?<=^COMMIT\n)", bare, flags=re.MULTILINE) if not EMPTY.fullmatch(table)
+    )
 
 
 def spawned(node):
@@ -293,3 +308,107 @@ def test_evidence_holds_both_families_and_the_sets(dataplane):
     assert evidence.counters["ipv6 tier default ingress"] == 0
     assert evidence.ruleset.count("*filter") == 2
     assert "create plab4-clients-" in evidence.ruleset
+
+
+def with_hosts():
+    """Host endpoints at every stage: rules in all four tables."""
+    return host_stages()
+
+
+def with_other_hosts():
+    found = with_hosts()
+    return replace(found, host_endpoints={"eth1": found.host_endpoints["eth0"]})
+
+
+def without_hosts():
+    return snapshot(FROM_CLIENTS)
+
+
+def test_host_endpoints_leave_the_node_as_it_was(dataplane, node):
+    before = everything(node, dataplane)
+    for each in (with_hosts(), with_other_hosts(), with_hosts()):
+        dataplane.apply(each)
+        assert len(re.findall(r"^\*", everything(node, dataplane), re.MULTILINE)) == 8
+    dataplane.stop()
+    assert everything(node, dataplane) == before
+
+
+def test_tables_that_nothing_needs_are_not_touched(dataplane, node):
+    dataplane.apply(without_hosts())
+    saved = "".join(node.must(f"{tool}-save") for tool in tools(dataplane))
+    assert re.findall(r"^\*(\w+)", saved, re.MULTILINE) == ["filter", "filter"]
+
+
+def test_host_endpoints_that_go_take_their_tables_with_them(dataplane, node):
+    dataplane.apply(without_hosts())
+    before = everything(node, dataplane)
+    dataplane.apply(with_hosts())
+    dataplane.apply(with_other_hosts())
+    dataplane.apply(without_hosts())
+    assert everything(node, dataplane) == before
+
+
+def test_foreign_rules_of_every_table_survive(dataplane, node):
+    for tool in tools(dataplane):
+        for table, chain in (("raw", "PREROUTING"), ("mangle", "POSTROUTING"), ("nat", "POSTROUTING")):
+            node.must(tool, "-t", table, "-A", chain, "-p", "tcp", "-j", "ACCEPT")
+    before = everything(node, dataplane)
+    dataplane.apply(with_hosts())
+    dataplane.apply(with_other_hosts())
+    dataplane.stop()
+    assert everything(node, dataplane) == before
+
+
+CHANGES = {
+    "change": (with_hosts, with_other_hosts, 7),
+    "come": (without_hosts, with_hosts, 4),
+    "go": (with_hosts, without_hosts, 4),
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "commit"),
+    [
+        pytest.param(old, new, commit, id=f"{name}-{commit}")
+        for name, (old, new, commits) in CHANGES.items()
+        for commit in range(commits)
+    ],
+)
+@pytest.mark.parametrize("tool", ["iptables", "ip6tables"])
+def test_failure_in_any_commit_leaves_the_previous_snapshot_in_force(dataplane, node, tool, old, new, commit):
+    dataplane.apply(old())
+    before = everything(node, dataplane)
+    node.spoil = (tool, commit)
+    with pytest.raises(DataplaneError):
+        dataplane.apply(new())
+    assert node.spoil is None
+    assert everything(node, dataplane) == before
+    dataplane.apply(new())
+    dataplane.stop()
+    assert "plab" not in everything(node, dataplane)
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ("Warning: Extension CT revision 0 not supported, missing kernel module?\niptables: line 5 failed", "xt_CT"),
+        ("iptables-restore v1.8.9 (legacy): Couldn't load match `u32':No such file or directory", "xt_u32"),
+        ("ip6tables v1.8.9 (legacy): can't initialize ip6tables table `raw': Table does not exist", "table raw"),
+    ],
+)
+def test_missing_kernel_module_is_named(plugin, node, monkeypatch, message, named):
+    dataplane = plugin(node)
+    dataplane.start()
+    real = node.run
+
+    def run(argv, *, stdin="", timeout=30.0):
+        if "plab-input" in stdin:
+            return Completed(tuple(argv), 2, "", message)
+        return real(argv, stdin=stdin, timeout=timeout)
+
+    monkeypatch.setattr(node, "run", run)
+    with pytest.raises(HostError, match="this kernel lacks") as raised:
+        dataplane.apply(with_hosts())
+    assert raised.value.value == named
+    monkeypatch.undo()
+    assert "plab" not in everything(node, dataplane)

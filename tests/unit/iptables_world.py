@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from dataplanes.api import (
     Action,
     Direction,
     EndpointPolicy,
+    FailsafePort,
+    HostPolicy,
     IcmpMatch,
     IpSet,
+    NodeSettings,
     PolicyId,
     PortMember,
     PortRange,
@@ -120,3 +124,66 @@ def every_field():
         TierPolicies("default", (WEB,), (WEB,), pass_by_default=False),
     )
     return snapshot([endpoint(1, *tiers), endpoint(2, *tiers, profiles=("gone",)), endpoint(3)], [web, guard])
+
+
+def host(interface, name, **stages):
+    """A host endpoint; a stage that is not given has no policy."""
+    given = {"tiers": (), "profiles": (), "forward_tiers": (), "pre_dnat_tiers": (), "untracked_tiers": ()} | stages
+    return HostPolicy(interface, name, **given)
+
+
+def one_tier(policy_id, *, ingress=True, egress=True):
+    return (TierPolicies("default", (policy_id,) * ingress, (policy_id,) * egress, pass_by_default=False),)
+
+
+def global_policy(name, ingress=(), egress=()):
+    policy_id = PolicyId("GlobalNetworkPolicy", "", name)
+    return SnapshotPolicy(
+        policy_id,
+        "default",
+        owned(policy_id, Direction.INGRESS, *ingress),
+        owned(policy_id, Direction.EGRESS, *egress),
+    )
+
+
+SETTINGS = NodeSettings(
+    endpoint_to_host_action="return",
+    failsafe_inbound=(FailsafePort(6, 22), FailsafePort(17, 68, ip_network("198.19.0.0/24"))),
+    failsafe_outbound=(FailsafePort(17, 53), FailsafePort(6, 2379, ip_network("fd00:19::/64"))),
+    allow_ipip_from_workloads=True,
+    vxlan_port=4790,
+    drop_invalid=True,
+    masquerade=nets("198.18.0.0/16", "fd00:18::/32"),
+    pools=nets("198.18.0.0/16", "198.20.0.0/16", "fd00:18::/32"),
+)
+
+
+def host_stages():
+    """A node with a named and a general host endpoint that have policies at every stage, and all settings."""
+    web = rule(protocol=6, destination=side(ports=ports(80)))
+    answers = rule(protocol=6, source=side(ports=ports(80)))
+    policies = [
+        global_policy("normal", [web], [rule(protocol=17)]),
+        global_policy("forward", [web], [rule(Action.DENY, protocol=17), rule()]),
+        global_policy("pinhole", [rule(protocol=6, destination=side(ports=ports(32010))), rule(Action.DENY)]),
+        global_policy("stateless", [web], [answers]),
+    ]
+    normal, forward, pinhole, stateless = (policy.policy_id for policy in policies)
+    eth0 = host(
+        "eth0",
+        "node-1-eth0",
+        tiers=one_tier(normal),
+        profiles=("kns.x",),
+        forward_tiers=one_tier(forward, egress=False),
+        untracked_tiers=one_tier(stateless),
+    )
+    rest = host(
+        "*",
+        "node-1-all",
+        tiers=one_tier(normal, egress=False),
+        forward_tiers=one_tier(forward),
+        pre_dnat_tiers=one_tier(pinhole, egress=False),
+        untracked_tiers=one_tier(stateless),
+    )
+    found = snapshot([endpoint(1)], policies)
+    return replace(found, host_endpoints={"*": rest, "eth0": eth0}, settings=SETTINGS)

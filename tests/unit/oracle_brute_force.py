@@ -16,6 +16,8 @@ from typing import Any
 from lab.errors import Place
 from lab.policy.resources import (
     Action,
+    AdminPeer,
+    AdminPolicy,
     CalicoPolicy,
     Direction,
     EntityRule,
@@ -27,6 +29,7 @@ from lab.policy.resources import (
     ProtocolMatch,
     Resources,
     Rule,
+    StagedAction,
     Tier,
 )
 from lab.policy.selector import parse_selector
@@ -56,14 +59,25 @@ class BruteForce:
         self.profiles = implied_profiles(topology) | {profile.name: profile for profile in resources.profiles}
         self.workloads = {name: self.workload(name) for name in topology.workloads}
         self.things = [*self.workloads.values(), *map(self.network_set, resources.network_sets)]
-        self.policies = [
-            converted(p) if isinstance(p, KubernetesNetworkPolicy) else (p, None) for p in resources.policies
-        ]
+        self.slices = resources.endpoint_slices
+        self.felix = {configuration.node: configuration for configuration in resources.felix_configurations}
+        self.policies = [self.plain(policy) for policy in resources.policies if not is_staged(policy)]
         self.tiers = {
             "kube-admin": Tier("kube-admin", 1000, pass_by_default=True),
             "default": Tier("default", 1e6, pass_by_default=False),
             "kube-baseline": Tier("kube-baseline", 1e7, pass_by_default=True),
         } | {tier.name: tier for tier in resources.tiers}
+
+    def plain(self, policy: Any) -> tuple[CalicoPolicy, dict[Direction, list[int]] | None]:
+        if isinstance(policy, KubernetesNetworkPolicy):
+            return converted(policy)
+        return converted_admin(policy, self.topology) if isinstance(policy, AdminPolicy) else (policy, None)
+
+    def said(self, workload: str, field: str) -> Any:
+        """What Felix is told on a workload's node."""
+        near, wide = self.felix.get(self.topology.workloads[workload].node), self.felix.get(None)
+        said = None if near is None else getattr(near, field)
+        return getattr(wide, field, None) if said is None else said
 
     def workload(self, name: str) -> Thing:
         spec = self.topology.workloads[name]
@@ -102,16 +116,21 @@ class BruteForce:
         if flow.source == flow.destination:
             return True, (None, "self", None)
         outcome: Outcome | None = None
-        if flow.source in self.workloads:
-            if flow.protocol == 4 or (flow.protocol, flow.port) == (17, 4789):
-                return False, ("egress", "encapsulation", None)
-            outcome = self.at_endpoint(flow.source, Direction.EGRESS, flow)
-            if not outcome[0]:
-                return outcome
-        if flow.destination in self.workloads:
-            return self.at_endpoint(flow.destination, Direction.INGRESS, flow)
+        for name, direction in ((flow.source, Direction.EGRESS), (flow.destination, Direction.INGRESS)):
+            if name in self.workloads and (outcome is None or outcome[0]):
+                outcome = self.dropped(name, direction, flow) or self.at_endpoint(name, direction, flow)
         assert outcome is not None
         return outcome
+
+    def dropped(self, name: str, direction: Direction, flow: Flow) -> Outcome | None:
+        if is_invalid(flow) and self.said(name, "drop_invalid"):
+            return False, (direction.value, "conntrack-invalid", None)
+        vxlan = (17, self.said(name, "vxlan_port") or 4789)
+        ipip = flow.protocol == 4 and not self.said(name, "allow_ipip_from_workloads")
+        tunnel = (flow.protocol, flow.port) == vxlan and not self.said(name, "allow_vxlan_from_workloads")
+        if direction is Direction.EGRESS and (ipip or tunnel):
+            return False, ("egress", "encapsulation", None)
+        return None
 
     def at_endpoint(self, name: str, direction: Direction, flow: Flow) -> Outcome:
         for tier_name in self.tier_order():
@@ -181,13 +200,29 @@ class BruteForce:
             return False
         default = 40000 if flow.protocol in (6, 17, 132) else None
         source_port = flow.source_port if flow.source_port is not None else default
-        return self.side_matches(flat.source, namespace, flow.source, source_port, flow) and self.side_matches(
-            flat.destination, namespace, flow.destination, flow.port, flow
+        return (
+            self.side_matches(flat.source, namespace, flow.source, source_port, flow)
+            and self.side_matches(flat.destination, namespace, flow.destination, flow.port, flow)
+            and self.is_served(flat.source, flow.source, None, flow)
+            and self.is_served(flat.destination, flow.destination, (flow.protocol, flow.port), flow)
         )
 
+    def is_served(self, side: EntityRule, end: str, at: tuple[int, int | None] | None, flow: Flow) -> bool:
+        """Whether an end is behind the service that a side names, at a port where one is given."""
+        if side.services is None:
+            return True
+        address = self.address(end, flow)
+        slices = [s for s in self.slices if (s.namespace, s.service) == (side.services.namespace, side.services.name)]
+        if at is None:
+            return any(address in s.addresses for s in slices)
+        return any(address in s.addresses and (p.protocol, p.port) == at for s in slices for p in s.ports)
+
+    def address(self, end: str, flow: Flow) -> Any:
+        ends = {**self.topology.workloads, **self.topology.externals, **self.topology.nodes}
+        return next(a for a in ends[end].addresses if a.version == flow.family)
+
     def side_matches(self, side: EntityRule, namespace: str | None, end: str, port: int | None, flow: Flow) -> bool:
-        ends = {**self.topology.workloads, **self.topology.externals}
-        address = next(a for a in ends[end].addresses if a.version == flow.family)
+        address = self.address(end, flow)
         in_nets = not side.nets or any(address in net for net in side.nets)
         if not in_nets or any(address in net for net in side.not_nets):
             return False
@@ -220,6 +255,29 @@ class BruteForce:
             for port_name, protocol, port in thing.ports
             if port_name == name
         ]
+
+
+def is_staged(policy: Any) -> bool:
+    return getattr(policy, "staged", None) is not None
+
+
+def pretended(resources: Resources) -> Resources:
+    """The resources with everything staged enforced."""
+    kept = [policy for policy in resources.policies if not is_staged(policy)]
+    for policy in filter(is_staged, resources.policies):
+        kind = policy.kind[len("Staged") :]
+        if policy.staged in (StagedAction.SET, StagedAction.DELETE):
+            kept = [p for p in kept if (p.kind, p.namespace, p.name) != (kind, policy.namespace, policy.name)]
+        if policy.staged is StagedAction.SET:
+            more = {"kind": kind} if isinstance(policy, CalicoPolicy) else {}
+            kept.append(replace(policy, staged=None, **more))
+    return replace(resources, policies=tuple(kept))
+
+
+def is_invalid(flow: Flow) -> bool:
+    """Of the few kinds of ICMP that the worlds send."""
+    unasked = flow.icmp is not None and flow.icmp.type == 0
+    return (flow.protocol == 1 and (flow.family == 6 or unasked)) or (flow.protocol == 58 and flow.family == 4)
 
 
 def same_icmp(header: tuple[int, int] | None, match: Any) -> bool:
@@ -373,3 +431,68 @@ def label_text(selector: LabelSelector) -> str:
             }[requirement.operator]
         )
     return " && ".join(parts) or "all()"
+
+
+def converted_admin(policy: AdminPolicy, topology: Topology) -> tuple[CalicoPolicy, dict[Direction, list[int]]]:
+    """The policy as Calico's in the tier of its place, and for each rule the index of the one that it came from."""
+    rules: dict[Direction, list[Rule]] = {direction: [] for direction in Direction}
+    index_of: dict[Direction, list[int]] = {direction: [] for direction in Direction}
+    for direction in Direction:
+        for index, rule in enumerate(getattr(policy, direction.value)):
+            for made in converted_admin_rule(rule, direction, topology):
+                rules[direction].append(made)
+                index_of[direction].append(index)
+    calico = CalicoPolicy(
+        kind=policy.kind,  # type: ignore[arg-type]  # a CalicoPolicy in all but its kind
+        name=policy.name,
+        namespace=None,
+        tier="kube-baseline" if policy.baseline else "kube-admin",
+        order=float(policy.priority),
+        selector=parse_selector(admin_text(policy.subject)),
+        namespace_selector=None,
+        service_account_selector=None,
+        types=frozenset(direction for direction in Direction if rules[direction]),
+        ingress=tuple(rules[Direction.INGRESS]),
+        egress=tuple(rules[Direction.EGRESS]),
+        place=policy.place,
+    )
+    return calico, index_of
+
+
+def admin_text(peer: AdminPeer) -> str:
+    namespaces, pods = (peer.namespaces, None) if peer.pods is None else peer.pods
+    assert namespaces is not None
+    parts = ["projectcalico.org/orchestrator == 'k8s'", prefixed(label_text(namespaces), "pcns.")]
+    return " && ".join(f"({part})" for part in [*parts, *([label_text(pods)] if pods else [])])
+
+
+def converted_admin_rule(rule: Any, direction: Direction, topology: Topology) -> list[Rule]:
+    known = all(peer != AdminPeer() for peer in rule.peers) and all(port.protocol or port.name for port in rule.ports)
+    if not known or (rule.action is not Action.ALLOW and any(peer.domain_names for peer in rule.peers)):
+        return [] if rule.action is Action.ALLOW else [Rule(Action.DENY, rule.place)]
+    made = []
+    for peer in rule.peers:
+        for entity in converted_admin_peer(peer, topology):
+            for port in rule.ports or [None]:
+                protocol, ports = None, ()
+                if port is not None and port.name is not None:
+                    ports = (port.name,)
+                elif port is not None:
+                    protocol, ports = ProtocolMatch(port.protocol, by_name=False), (port.ports,) if port.ports else ()
+                sides = (entity, EntityRule(ports=ports)) if direction is Direction.INGRESS else (EntityRule(), None)
+                source, destination = sides[0], sides[1] or replace(entity, ports=ports)
+                made.append(Rule(rule.action, rule.place, protocol=protocol, source=source, destination=destination))
+    return made
+
+
+def converted_admin_peer(peer: AdminPeer, topology: Topology) -> list[EntityRule]:
+    """One side for each family that there is: a Calico rule does not mix them."""
+    if peer.domain_names is not None:
+        return []
+    if peer.namespaces is not None or peer.pods is not None:
+        return [EntityRule(selector=parse_selector(admin_text(peer)))]
+    nets = list(peer.networks or ())
+    if peer.nodes is not None:
+        matches = parse_selector(label_text(peer.nodes)).matches
+        nets = [ip_network(a) for node in topology.nodes.values() if matches(node.labels) for a in node.addresses]
+    return [EntityRule(nets=(net,)) for net in nets]

@@ -97,14 +97,17 @@ def onto(target: str, *rules: Document, **spec: object) -> Document:
 class Judge:
     oracle: Oracle
 
-    def verdict(
+    def flow(
         self, source: str, destination: str, protocol: str | int = "TCP", port: int | None = 80, **more: Any
-    ) -> Verdict:
+    ) -> Flow:
         number = protocol if isinstance(protocol, int) else protocol_number(protocol)
         assert number is not None
         icmp = IcmpHeader(*more.pop("icmp")) if "icmp" in more else None
         at = port if number in PORT_PROTOCOLS else None
-        flow = Flow(source, destination, number, at, more.pop("family", 4), icmp=icmp, **more)
+        return Flow(source, destination, number, at, more.pop("family", 4), icmp=icmp, **more)
+
+    def verdict(self, *what: Any, **more: Any) -> Verdict:
+        flow = self.flow(*what, **more)
         verdict = self.oracle.verdict(flow)
         assert self.oracle.explain(flow).verdict == verdict
         return verdict

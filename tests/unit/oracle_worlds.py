@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 from lab.errors import Place
 from lab.policy.resources import (
     Action,
+    AdminPeer,
+    AdminPolicy,
+    AdminPort,
+    AdminRule,
     CalicoPolicy,
     Direction,
+    EndpointSlice,
     EntityRule,
+    FelixConfiguration,
     IcmpMatch,
     IpBlock,
     KubernetesNetworkPolicy,
@@ -29,6 +35,8 @@ from lab.policy.resources import (
     Resources,
     Rule,
     ServiceAccountMatch,
+    ServiceMatch,
+    StagedAction,
     Tier,
 )
 from lab.policy.selector import parse_selector
@@ -91,12 +99,18 @@ accounts = st.none() | st.builds(
 namespace_selectors = maybe_selectors | st.just(parse_selector("global()"))
 
 
+ENTITY_FIELDS = (
+    "nets", "not_nets", "selector", "not_selector", "namespace_selector", "ports", "not_ports", "sa", "services",
+)  # fmt: skip
+services = st.builds(ServiceMatch, some("s", "t"), some("x", "y", None))
+
+
 @st.composite
 def entity_rules(draw):
     """A side that asks for little: every further criterion makes a match less likely."""
     asked = draw(
         st.sets(
-            some("nets", "not_nets", "selector", "not_selector", "namespace_selector", "ports", "not_ports", "sa"),
+            some(*ENTITY_FIELDS),
             max_size=2,
         )
     )
@@ -107,6 +121,7 @@ def entity_rules(draw):
         not_selector=draw(selectors) if "not_selector" in asked else None,
         namespace_selector=draw(namespace_selectors) if "namespace_selector" in asked else None,
         service_accounts=draw(accounts) if "sa" in asked else None,
+        services=draw(services) if "services" in asked else None,
         ports=draw(ports) if "ports" in asked else (),
         not_ports=draw(ports) if "not_ports" in asked else (),
     )
@@ -137,11 +152,17 @@ rule_lists = st.lists(rules(), min_size=1, max_size=4).map(tuple)
 directions = some(frozenset(Direction), frozenset(Direction), *(frozenset({direction}) for direction in Direction))
 
 
+staged_actions = some(None, None, None, None, *StagedAction)
+
+
 @st.composite
 def calico_policies(draw):
     namespace = draw(some(None, "x", "y"))
+    staged = draw(staged_actions)
+    kind = "GlobalNetworkPolicy" if namespace is None else "NetworkPolicy"
     return CalicoPolicy(
-        kind="GlobalNetworkPolicy" if namespace is None else "NetworkPolicy",
+        kind=kind if staged is None else f"Staged{kind}",
+        staged=staged,
         name=draw(some("p", "q", "r-1", "r.1")),
         namespace=namespace,
         tier=draw(some("default", "default", "early", "late", "unknown")),
@@ -187,10 +208,57 @@ kubernetes_policies = st.builds(
     ingress=st.lists(kubernetes_rules, max_size=2).map(tuple),
     egress=st.lists(kubernetes_rules, max_size=2).map(tuple),
     place=st.just(HERE),
+    staged=staged_actions,
 )
 
+subjects = st.builds(AdminPeer, namespaces=label_selectors) | st.builds(
+    AdminPeer, pods=st.tuples(label_selectors, label_selectors)
+)
+admin_peers = (
+    subjects
+    | subjects
+    | st.builds(AdminPeer, networks=st.lists(some(*NETS), min_size=1, max_size=2, unique=True).map(tuple))
+    | st.builds(AdminPeer, nodes=label_selectors)
+    | some(AdminPeer(), AdminPeer(domain_names=("example.com",)))
+)
+admin_ports = some(
+    AdminPort(protocol=6, ports=PortRange(80, 80)),
+    AdminPort(protocol=6, ports=PortRange(79, 81)),
+    AdminPort(protocol=17),
+    AdminPort(name="http"),
+    AdminPort(name="http"),
+    AdminPort(),
+)
+admin_rules = st.lists(
+    st.builds(
+        AdminRule,
+        st.just(""),
+        some(Action.ALLOW, Action.DENY, Action.PASS),
+        st.lists(admin_peers, min_size=1, max_size=2).map(tuple),
+        st.lists(admin_ports, max_size=1).map(tuple),
+        st.just(HERE),
+    ),
+    max_size=3,
+).map(tuple)
 
-policies = calico_policies() | kubernetes_policies
+
+@st.composite
+def admin_policies(draw):
+    kind = draw(some("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"))
+    only = kind == "BaselineAdminNetworkPolicy"
+    return AdminPolicy(
+        kind=kind,
+        name="default" if only else draw(some("p", "q")),
+        baseline=only or (kind == "ClusterNetworkPolicy" and draw(st.booleans())),
+        priority=0 if only else draw(some(0, 1, 2)),
+        subject=draw(subjects),
+        ingress=draw(admin_rules),
+        egress=draw(admin_rules),
+        place=HERE,
+    )
+
+
+policies = calico_policies() | kubernetes_policies | admin_policies()
 
 
 def by_name(policy):
@@ -199,6 +267,31 @@ def by_name(policy):
 
 profiles = st.builds(Profile, some("open", "shut"), rule_lists, rule_lists, labels)
 network_sets = st.builds(NetworkSet, some("s", "t"), some(None, "x", "y"), labels, nets, st.just(HERE))
+
+
+slices = st.builds(
+    EndpointSlice,
+    name=st.just("s"),
+    namespace=some("x", "y"),
+    service=some("s", "t"),
+    addresses=st.lists(
+        some(*map(ip_address, ("198.18.0.1", "198.18.0.2", "203.0.113.9", "fd00:18::2"))), max_size=3
+    ).map(tuple),
+    ports=st.lists(some(Port("a", 6, 80), Port("b", 17, 80), Port("c", 6, 81)), max_size=2, unique=True).map(tuple),
+    place=st.just(HERE),
+)
+configurations = st.builds(
+    FelixConfiguration,
+    node=some(None, "node-1", "node-2"),
+    endpoint_to_host_action=st.none(),
+    failsafe_inbound=st.none(),
+    failsafe_outbound=st.none(),
+    allow_vxlan_from_workloads=some(None, True, False),
+    allow_ipip_from_workloads=some(None, True, False),
+    vxlan_port=some(None, 4789, 80),
+    drop_invalid=some(None, True, False),
+    place=st.just(HERE),
+)
 
 
 @st.composite
@@ -213,6 +306,8 @@ def all_resources(draw, policies=policies):
         network_sets=tuple(
             draw(st.lists(network_sets, min_size=1, max_size=3, unique_by=lambda s: (s.namespace, s.name)))
         ),
+        endpoint_slices=tuple(draw(st.lists(slices, max_size=3))),
+        felix_configurations=tuple(draw(st.lists(configurations, max_size=2, unique_by=lambda c: c.node))),
     )
 
 
@@ -234,9 +329,11 @@ def topologies(draw):
         )  # fmt: skip
 
     found = [workload(index, home) for index, home in enumerate("xxy")]
+    # Nobody runs there: to everybody else it is an address with a node's labels.
+    far = Node("node-2", "namespace", draw(labels), (ip_address("203.0.113.2"), ip_address("2001:db8::2")))
     outside = External("client", (ip_address("203.0.113.9"), ip_address("2001:db8::9")), (Port("http", 6, 80),))
     return Topology(
-        "world", POOLS, POOLS, {"node-1": Node("node-1", "namespace", {}, ())},
+        "world", POOLS, POOLS, {node.name: node for node in (Node("node-1", "namespace", {}, ()), far)},
         {name: namespace(name) for name in "xy"}, {w.name: w for w in found}, {"client": outside},
     )  # fmt: skip
 
@@ -248,6 +345,7 @@ def worlds(policies=policies):
 def flows_of(topology):
     """Every pair of ends with a handful of packets, one of each kind that the worlds' rules can tell apart."""
     ends = [*topology.workloads, *topology.externals]
+    nodes = [node.name for node in topology.nodes.values() if node.addresses]
     packets = [
         (6, 80, None, None),
         (6, 81, 80, None),
@@ -259,7 +357,7 @@ def flows_of(topology):
     return [
         Flow(source, destination, protocol, port, family, source_port, header)
         for source in ends
-        for destination in ends
+        for destination in [*ends, *nodes]
         for family in (4, 6)
         for protocol, port, source_port, header in packets
     ]

@@ -88,6 +88,9 @@ def test_default_flows_come_in_order_in_the_families_that_both_have(topology: To
         ("from: client, to: x/both, protocol: icmp", Flow("client", "x/both", ICMP, None, 4)),
         ("from: client, to: x/both, protocol: ICMPv6", Flow("client", "x/both", ICMPV6, None, 6)),
         ("from: client, to: x/both, protocol: 1, family: ipv6", Flow("client", "x/both", ICMP, None, 6)),
+        ("from: node-1, to: x/both, protocol: TCP, port: 80", Flow("node-1", "x/both", TCP, 80, 4)),
+        ("from: x/six, to: node-1, protocol: TCP, port: 30080", Flow("x/six", "node-1", TCP, 30080, 6)),
+        ("from: node-1, to: node-1, protocol: UDP, port: 1", Flow("node-1", "node-1", UDP, 1, 4)),
         (
             "from: client, to: x/both, protocol: ICMP, icmp: {type: 3}",
             Flow("client", "x/both", ICMP, None, 4, icmp=IcmpHeader(3, 0)),
@@ -126,8 +129,10 @@ def test_entries_keep_their_order_and_their_number(tmp_path: Path, topology: Top
             "- {from: client, to: x/bth, protocol: TCP, port: 1}",
             "flows.yaml:1:22: unknown end 'x/bth'; allowed: x/both, ",
         ),
-        ("- {from: node-1, to: x/both, protocol: TCP, port: 1}", "flows.yaml:1:10: from: 'node-1' is a node; flows"),
-        ("- {from: client, to: node-1, protocol: TCP, port: 1}", "flows.yaml:1:22: to: 'node-1' is a node; flows"),
+        (
+            "- {from: node-2, to: x/both, protocol: TCP, port: 1}",
+            "flows.yaml:1:10: unknown end 'node-2'; allowed: x/both, ",
+        ),
     ],
 )
 def test_file_that_is_no_list_of_flows_is_refused(tmp_path: Path, topology: Topology, text: str, told: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Order, tiers, profiles, paths: the tables of semantics sections 3 to 6 and cases 8 and 22 to 33, by hand."""
+"""Order, tiers, profiles, paths: tables written by hand."""
 
 from __future__ import annotations
 
@@ -278,7 +278,6 @@ def test_kubernetes_policy_stands_at_order_thousand_of_the_default_tier(lab: Lab
     ("flow", "words"),
     [
         (Flow("x/a", "nobody", 6, 80, 4), "nobody"),
-        (Flow("node-1", "x/a", 6, 80, 4), "node-1"),
         (Flow("x/a", "other", 6, 80, 6), "IPv6"),
     ],
 )

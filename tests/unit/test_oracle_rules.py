@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules: the tables of semantics section 2 and cases 1 to 21 of the lessons, written by hand."""
+"""Rules: what each field of one asks of a packet, in tables written by hand."""
 
 from __future__ import annotations
 

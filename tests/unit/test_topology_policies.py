@@ -14,10 +14,16 @@ from lab.topology.load import load_topology
 from lab.topology.shipped import shipped_topology
 
 DENIED = {
+    "calico-host-endpoint": 2 * 4 * 5 * 4,  # SCTP between the four workloads of a node and the five of the other
     "calico-named-ports": 2 * 8 * 12 - 2 * 5 * 2,  # all into x/a and x/b, but five sources' 80/TCP in two families
     "calico-network-set": 3 * 12,  # x/a to three workloads
     "calico-order": 3 * 8 * 12 - 12,  # all into x, but y/b to x/a
+    "calico-services": 3 * 8 * 12 - 3 * 3,  # all out of x, but 80/TCP to three addresses
+    "calico-staged": 0,
     "calico-tiers": 3 * 8 * 12 - 3 * 8 * 4 + 8 * 2,  # all into y, but TCP, of which y/a takes 80 alone
+    # from z: all; from x and y: to x/a all but 80/TCP, to the other two UDP
+    "kubernetes-admin": 3 * 3 * 12 + 5 * (12 - 2) + 5 * 2 * 4,
+    "kubernetes-cluster-policy": 3 * 8 * 2 + 3 * 3 * 8,  # out of y: 81/TCP to all, UDP and SCTP to z
     "kubernetes-default-deny": 3 * 8 * 12 - 3 * 2,  # all into x, but three sources' 80/TCP in two families
     "kubernetes-egress-ports": 3 * 8 * 6 - 3,  # half of all out of z, but what z/c sends to z/b besides
     "kubernetes-peers": 7 * 12 + 4 * 12,  # y/a hears one of eight, y/b four of eight

@@ -4,6 +4,6 @@
 Never imported by ``lab.oracle``, and never importing it: who is judged and who judges share no mistake.
 """
 
-from lab.policy.compile.snapshots import compile_snapshots
+from lab.policy.compile.compiler import Compiler, Resource, compile_snapshots
 
-__all__ = ["compile_snapshots"]
+__all__ = ["Compiler", "Resource", "compile_snapshots"]

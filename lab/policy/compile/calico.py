@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from lab.policy.compile.forms import FormRule, PolicyForm, in_namespace
+from lab.policy.compile.forms import FormRule, PolicyForm, Stage, in_namespace
 from lab.policy.compile.labels import (
     NAMESPACE_LABEL,
     NAMESPACE_PREFIX,
@@ -38,7 +38,17 @@ def calico_form(policy: CalicoPolicy) -> PolicyForm:
         policy.types,
         numbered(policy.ingress),
         numbered(policy.egress),
+        _stage(policy),
     )
+
+
+def _stage(policy: CalicoPolicy) -> Stage:
+    """Source: felix/calc/event_sequencer.go, which shares a host endpoint's policies out in this order."""
+    if policy.do_not_track:
+        return Stage.UNTRACKED
+    if policy.pre_dnat:
+        return Stage.PRE_DNAT
+    return Stage.FORWARD if policy.apply_on_forward else Stage.NORMAL
 
 
 def given(selector: Selector | None) -> Selector | None:

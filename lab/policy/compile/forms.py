@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from lab.policy.compile.labels import NAMESPACE_LABEL
 from lab.policy.resources import Direction, Rule
@@ -11,7 +12,16 @@ from lab.policy.selector import Selector
 from lab.policy.selector_ast import Compare
 from lab.policy.snapshot import PolicyId
 
-__all__ = ["FormRule", "PolicyForm", "in_namespace"]
+__all__ = ["FormRule", "PolicyForm", "Stage", "in_namespace"]
+
+
+class Stage(Enum):
+    """Where on a packet's way a policy is asked; workloads have only the policies of the first two."""
+
+    NORMAL = "normal"
+    FORWARD = "normal and forwarded"
+    PRE_DNAT = "before DNAT"
+    UNTRACKED = "before conntrack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class PolicyForm:
     types: frozenset[Direction]
     ingress: tuple[FormRule, ...]
     egress: tuple[FormRule, ...]
+    stage: Stage = Stage.NORMAL
 
     def rules(self, direction: Direction) -> tuple[FormRule, ...]:
         """The rules that count in a direction: none in one to which the policy does not apply."""

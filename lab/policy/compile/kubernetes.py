@@ -7,9 +7,10 @@ Source: libcalico-go/lib/backend/k8s/conversion, calico v3.32.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from lab.policy.compile.forms import FormRule, PolicyForm, in_namespace
-from lab.policy.compile.labels import ORCHESTRATOR_LABEL
+from lab.policy.compile.kubernetes_labels import PODS, label_terms, merged
 from lab.policy.resources import (
     Action,
     Direction,
@@ -18,22 +19,18 @@ from lab.policy.resources import (
     KubernetesPeer,
     KubernetesPort,
     KubernetesRule,
-    LabelRequirement,
-    LabelSelector,
     PortMatch,
     PortRange,
     ProtocolMatch,
     Rule,
 )
-from lab.policy.selector import Selector, all_of
-from lab.policy.selector_ast import Compare, Has, Member, Node, Not
+from lab.policy.selector import all_of
 from lab.policy.snapshot import PolicyId
 
 __all__ = ["kubernetes_form"]
 
 _TIER = "default"
 _ORDER = 1000.0
-_PODS = Selector.of(Compare(ORCHESTRATOR_LABEL, "==", "k8s"))
 
 
 def kubernetes_form(policy: KubernetesNetworkPolicy) -> PolicyForm:
@@ -42,31 +39,11 @@ def kubernetes_form(policy: KubernetesNetworkPolicy) -> PolicyForm:
         PolicyId(policy.kind, policy.namespace, policy.name),
         _TIER,
         _ORDER,
-        all_of(in_namespace(policy.namespace), _PODS, *_terms(policy.pod_selector)),
+        all_of(in_namespace(policy.namespace), PODS, *label_terms(policy.pod_selector)),
         policy.types,
         tuple(_rules(policy.ingress, Direction.INGRESS)),
         tuple(_rules(policy.egress, Direction.EGRESS)),
     )
-
-
-def _terms(selector: LabelSelector) -> Iterator[Selector]:
-    """A label selector's requirements, all of which must hold."""
-    for key, value in sorted(selector.match_labels.items()):
-        yield Selector.of(Compare(key, "==", value))
-    for requirement in selector.match_expressions:
-        yield Selector.of(_requirement(requirement))
-
-
-def _requirement(requirement: LabelRequirement) -> Node:
-    match requirement.operator:
-        case "In":
-            return Member(requirement.key, frozenset(requirement.values))
-        case "NotIn":
-            return Member(requirement.key, frozenset(requirement.values), negated=True)
-        case "Exists":
-            return Has(requirement.key)
-        case "DoesNotExist":
-            return Not(Has(requirement.key))
 
 
 def _rules(rules: Iterable[KubernetesRule], direction: Direction) -> Iterator[FormRule]:
@@ -87,17 +64,7 @@ def _rule(
     match = None if protocol is None else ProtocolMatch(protocol, by_name=True)
     if direction is Direction.INGRESS:
         return Rule(Action.ALLOW, written.place, protocol=match, source=peer, destination=EntityRule(ports=ports))
-    return Rule(Action.ALLOW, written.place, protocol=match, destination=_with_ports(peer, ports))
-
-
-def _with_ports(peer: EntityRule, ports: tuple[PortMatch, ...]) -> EntityRule:
-    return EntityRule(
-        nets=peer.nets,
-        not_nets=peer.not_nets,
-        selector=peer.selector,
-        namespace_selector=peer.namespace_selector,
-        ports=ports,
-    )
+    return Rule(Action.ALLOW, written.place, protocol=match, destination=replace(peer, ports=ports))
 
 
 def _ports_by_protocol(ports: Iterable[KubernetesPort]) -> list[tuple[int | None, tuple[PortMatch, ...]]]:
@@ -120,26 +87,15 @@ def _ports(entries: Iterable[KubernetesPort]) -> tuple[PortMatch, ...]:
             names.append(entry.port)
         else:
             ranges.append(PortRange(entry.port, entry.end_port or entry.port))
-    return (*_merged(ranges), *dict.fromkeys(names))
-
-
-def _merged(ranges: Iterable[PortRange]) -> list[PortRange]:
-    """Ranges in ascending order, those that touch or overlap made one."""
-    merged: list[PortRange] = []
-    for found in sorted(ranges, key=lambda ports: (ports.first, ports.last)):
-        if merged and found.first <= merged[-1].last + 1:
-            merged[-1] = PortRange(merged[-1].first, max(merged[-1].last, found.last))
-        else:
-            merged.append(found)
-    return merged
+    return (*merged(ranges), *dict.fromkeys(names))
 
 
 def _peer(peer: KubernetesPeer) -> EntityRule:
     """A peer without a pod selector is every pod, one without a namespace selector only those of its own."""
     if peer.ip_block is not None:
         return EntityRule(nets=(peer.ip_block.cidr,), not_nets=peer.ip_block.except_)
-    pods = () if peer.pod_selector is None else tuple(_terms(peer.pod_selector))
-    selector = all_of(_PODS, *pods)
+    pods = () if peer.pod_selector is None else tuple(label_terms(peer.pod_selector))
+    selector = all_of(PODS, *pods)
     if peer.namespace_selector is None:
         return EntityRule(selector=selector)
-    return EntityRule(selector=selector, namespace_selector=all_of(*_terms(peer.namespace_selector)))
+    return EntityRule(selector=selector, namespace_selector=all_of(*label_terms(peer.namespace_selector)))

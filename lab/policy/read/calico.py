@@ -12,15 +12,29 @@ from lab.policy.read.calico_models import (
     NetworkSetModel,
     PolicySpec,
     ProfileModel,
+    StagedGlobalNetworkPolicyModel,
+    StagedGlobalPolicySpec,
+    StagedNetworkPolicyModel,
+    StagedPolicySpec,
     TierModel,
 )
 from lab.policy.read.rules import read_rules
 from lab.policy.read.source import Path, Source
 from lab.policy.read.values import check_labels, dns_label, set_net
-from lab.policy.resources import CalicoPolicy, Direction, NetworkSet, Profile, Tier
+from lab.policy.resources import CalicoPolicy, CalicoPolicyKind, Direction, NetworkSet, Profile, StagedAction, Tier
 from lab.policy.selector import Selector, parse_selector
 
-__all__ = ["read_global_policy", "read_namespaced_policy", "read_network_set", "read_profile", "read_tier"]
+__all__ = [
+    "read_global_policy",
+    "read_namespaced_policy",
+    "read_network_set",
+    "read_profile",
+    "read_staged_global_policy",
+    "read_staged_policy",
+    "read_tier",
+]
+
+_PolicyModel = NetworkPolicyModel | GlobalNetworkPolicyModel | StagedNetworkPolicyModel | StagedGlobalNetworkPolicyModel
 
 _SPEC: Path = ("spec",)
 _NAMESPACE_LABEL = "projectcalico.org/namespace"
@@ -30,48 +44,73 @@ _BUILT_IN_TIERS = {"kube-admin": (1_000.0, "Pass"), "default": (1_000_000.0, "De
 def read_namespaced_policy(source: Source, namespace: str | None) -> CalicoPolicy | None:
     """Read a NetworkPolicy; None when its shape is wrong."""
     model = source.check(NetworkPolicyModel)
-    if model is None:
-        return None
-    return _policy(source, model, model.spec, namespace)
+    return _policy(source, "NetworkPolicy", model, namespace) if model else None
 
 
 def read_global_policy(source: Source, namespace: str | None) -> CalicoPolicy | None:
     """Read a GlobalNetworkPolicy; None when its shape is wrong."""
     model = source.check(GlobalNetworkPolicyModel)
-    if model is None:
-        return None
-    _refuse_host_policy(source, model.spec)
-    return _policy(source, model, model.spec, namespace)
+    return _policy(source, "GlobalNetworkPolicy", model, namespace) if model else None
 
 
-def _policy(
-    source: Source, model: NetworkPolicyModel | GlobalNetworkPolicyModel, spec: PolicySpec, namespace: str | None
-) -> CalicoPolicy:
-    namespace_text = spec.namespace_selector if isinstance(spec, GlobalPolicySpec) else ""
+def read_staged_policy(source: Source, namespace: str | None) -> CalicoPolicy | None:
+    """Read a StagedNetworkPolicy; None when its shape is wrong."""
+    model = source.check(StagedNetworkPolicyModel)
+    return _policy(source, "StagedNetworkPolicy", model, namespace) if model else None
+
+
+def read_staged_global_policy(source: Source, namespace: str | None) -> CalicoPolicy | None:
+    """Read a StagedGlobalNetworkPolicy; None when its shape is wrong."""
+    model = source.check(StagedGlobalNetworkPolicyModel)
+    return _policy(source, "StagedGlobalNetworkPolicy", model, namespace) if model else None
+
+
+def _policy(source: Source, kind: CalicoPolicyKind, model: _PolicyModel, namespace: str | None) -> CalicoPolicy:
+    spec = model.spec
+    of_hosts = spec if isinstance(spec, GlobalPolicySpec) else GlobalPolicySpec()
     source.read((*_SPEC, "tier"), dns_label, spec.tier or "default")
     _check_order(source, spec.order)
-    return CalicoPolicy(
-        kind="NetworkPolicy" if isinstance(model, NetworkPolicyModel) else "GlobalNetworkPolicy",
+    policy = CalicoPolicy(
+        kind=kind,
         name=model.metadata.name,
         namespace=namespace,
         tier=spec.tier or "default",
         order=spec.order,
         selector=source.selector((*_SPEC, "selector"), spec.selector) or parse_selector(""),
-        namespace_selector=_optional_selector(source, "namespaceSelector", namespace_text),
+        namespace_selector=_optional_selector(source, "namespaceSelector", of_hosts.namespace_selector),
         service_account_selector=_optional_selector(source, "serviceAccountSelector", spec.service_account_selector),
         types=_types(source, spec),
         ingress=read_rules(source, (*_SPEC, "ingress"), spec.ingress, Direction.INGRESS),
         egress=read_rules(source, (*_SPEC, "egress"), spec.egress, Direction.EGRESS),
         place=source.place(),
+        staged=_staged(spec),
+        do_not_track=of_hosts.do_not_track,
+        pre_dnat=of_hosts.pre_dnat,
+        apply_on_forward=of_hosts.apply_on_forward,
     )
+    _check_host_fields(source, policy)
+    return policy
 
 
-def _refuse_host_policy(source: Source, spec: GlobalPolicySpec) -> None:
-    """Refuse what acts on host endpoints only; saying false to it is harmless."""
-    fields = {"doNotTrack": spec.do_not_track, "preDNAT": spec.pre_dnat, "applyOnForward": spec.apply_on_forward}
-    for key, value in fields.items():
-        if value:
-            source.refuse((*_SPEC, key), "is not supported yet", key=True, allowed="false, or no such key")
+def _staged(spec: PolicySpec) -> StagedAction | None:
+    if isinstance(spec, StagedPolicySpec | StagedGlobalPolicySpec):
+        return StagedAction(spec.staged_action)
+    return None
+
+
+def _check_host_fields(source: Source, policy: CalicoPolicy) -> None:
+    """Refuse the combinations of ``doNotTrack``, ``preDNAT`` and ``applyOnForward`` that Calico refuses."""
+    if policy.do_not_track and policy.pre_dnat:
+        source.refuse((*_SPEC, "preDNAT"), "cannot be true beside doNotTrack", key=True)
+    for key, given in (("doNotTrack", policy.do_not_track), ("preDNAT", policy.pre_dnat)):
+        if given and not policy.apply_on_forward:
+            source.refuse((*_SPEC, key), "needs applyOnForward: true beside it", key=True)
+    if policy.pre_dnat and policy.egress:
+        source.refuse((*_SPEC, "egress"), "cannot stand in a preDNAT policy", key=True, allowed="ingress rules")
+    types = source.value((*_SPEC, "types")) or []
+    if policy.pre_dnat and "Egress" in types:
+        at = (*_SPEC, "types", types.index("Egress"))
+        source.refuse(at, "cannot stand in a preDNAT policy", allowed="Ingress")
 
 
 def _optional_selector(source: Source, key: str, text: str) -> Selector | None:

@@ -1,71 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of Calico's resources (projectcalico.org/v3): keys and types; what they may say is checked later.
-
-A field that this version does not enforce is declared as Any, so that the reader can refuse it by its name.
-"""
+"""The shape of Calico's resources (projectcalico.org/v3): keys and types; what they may say is checked later."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from lab.schema import StrictModel
+from lab.policy.read.models import CamelModel, Resource, StagedActionName
 
 __all__ = [
-    "CamelModel",
     "EntityRuleModel",
     "GlobalNetworkPolicyModel",
     "GlobalPolicySpec",
     "HttpModel",
     "IcmpModel",
-    "Metadata",
     "NetworkPolicyModel",
     "NetworkSetModel",
     "PolicySpec",
     "ProfileModel",
-    "Resource",
     "RuleModel",
     "ServiceAccountsModel",
+    "ServicesModel",
+    "StagedGlobalNetworkPolicyModel",
+    "StagedNetworkPolicyModel",
     "TierModel",
 ]
-
-
-class CamelModel(StrictModel):
-    """A model whose keys are written in camelCase."""
-
-    model_config = ConfigDict(alias_generator=to_camel)
-
-
-class Metadata(CamelModel):
-    """The metadata of any resource; only these first three say something, the rest comes from API servers."""
-
-    name: str
-    namespace: str = ""
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: Any = None
-    cluster_name: Any = None
-    creation_timestamp: Any = None
-    deletion_grace_period_seconds: Any = None
-    deletion_timestamp: Any = None
-    finalizers: Any = None
-    generate_name: Any = None
-    generation: Any = None
-    managed_fields: Any = None
-    owner_references: Any = None
-    resource_version: Any = None
-    self_link: Any = None
-    uid: Any = None
-
-
-class Resource(CamelModel):
-    """What all resources have in common."""
-
-    api_version: str
-    kind: str
-    metadata: Metadata
-    status: Any = None
 
 
 class ServiceAccountsModel(CamelModel):
@@ -73,6 +33,13 @@ class ServiceAccountsModel(CamelModel):
 
     names: list[str] = Field(default_factory=list)
     selector: str = ""
+
+
+class ServicesModel(CamelModel):
+    """``services`` of one side of a rule."""
+
+    name: str = ""
+    namespace: str = ""
 
 
 class EntityRuleModel(CamelModel):
@@ -86,7 +53,7 @@ class EntityRuleModel(CamelModel):
     service_accounts: ServiceAccountsModel | None = None
     ports: list[Any] = Field(default_factory=list)
     not_ports: list[Any] = Field(default_factory=list)
-    services: Any = None
+    services: ServicesModel | None = None
 
 
 class IcmpModel(CamelModel):
@@ -163,6 +130,30 @@ class GlobalNetworkPolicyModel(Resource):
     """A GlobalNetworkPolicy."""
 
     spec: GlobalPolicySpec = GlobalPolicySpec()
+
+
+class StagedPolicySpec(PolicySpec):
+    """``spec`` of a StagedNetworkPolicy."""
+
+    staged_action: StagedActionName = "Set"
+
+
+class StagedGlobalPolicySpec(GlobalPolicySpec):
+    """``spec`` of a StagedGlobalNetworkPolicy."""
+
+    staged_action: StagedActionName = "Set"
+
+
+class StagedNetworkPolicyModel(Resource):
+    """A StagedNetworkPolicy."""
+
+    spec: StagedPolicySpec = StagedPolicySpec()
+
+
+class StagedGlobalNetworkPolicyModel(Resource):
+    """A StagedGlobalNetworkPolicy."""
+
+    spec: StagedGlobalPolicySpec = StagedGlobalPolicySpec()
 
 
 class NetworkSetSpec(CamelModel):

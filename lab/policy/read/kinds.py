@@ -1,96 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which kind a resource is of: those that are read, those that are not yet, those that belong elsewhere."""
+"""Which kind a resource is of: those that are read, those that are passed over, those that belong elsewhere.
+
+What could change a verdict if it were read, but is the topology's to say (a Namespace, a Pod), is refused, so that
+nobody believes it to be in force. What could not (a ConfigMap, a BGPPeer) may stand beside policy, and is no
+resource of the run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 from lab.document import Document
 from lab.errors import LabError, Place
-from lab.policy.read.calico import (
-    read_global_policy,
-    read_namespaced_policy,
-    read_network_set,
-    read_profile,
-    read_tier,
-)
-from lab.policy.read.kubernetes import read_kubernetes_policy
 from lab.policy.read.source import Path, Source
 from lab.policy.read.values import dns_subdomain
-from lab.policy.resources import CalicoPolicy, KubernetesNetworkPolicy, NetworkSet, Profile, Tier
+from lab.policy.resources import (
+    EndpointSlice,
+    FelixConfiguration,
+    HostEndpoint,
+    IpPool,
+    NetworkSet,
+    Policy,
+    Profile,
+    Service,
+    Tier,
+)
+from lab.protocols import protocol_label
 from lab.schema import listing, suggestion
 from lab.topology import Topology
 
 __all__ = ["AnyResource", "Identity", "read_resource"]
 
-AnyResource = CalicoPolicy | KubernetesNetworkPolicy | NetworkSet | Profile | Tier
+AnyResource = (
+    Policy | NetworkSet | Profile | Tier | HostEndpoint | IpPool | FelixConfiguration | Service | EndpointSlice
+)
 Identity = tuple[str, str, str, str]
 """apiVersion, kind, namespace ("" for none) and name: no two resources of a run share it."""
 
 _CALICO = "projectcalico.org/v3"
 _KUBERNETES = "networking.k8s.io/v1"
+_ADMIN = "policy.networking.k8s.io/v1alpha1"
+_CLUSTER = "policy.networking.k8s.io/v1alpha2"
+
+
+Reader = Callable[[Source, str | None], AnyResource | None]
+"""Reads a resource; it gets the namespace, or None for what is cluster-wide."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a kind is read; ``read`` gets the namespace, or None for what is cluster-wide."""
+    """Where the reader of a kind is; it is imported when the first resource of the kind is met."""
 
-    namespaced: bool
-    read: Callable[[Source, str | None], AnyResource | None]
+    module: str
+    reader: str
+    namespaced: bool = False
+
+    def read(self, source: Source, namespace: str | None) -> AnyResource | None:
+        reader: Reader = getattr(import_module(f"{__package__}.{self.module}"), self.reader)
+        return reader(source, namespace)
 
 
 _KINDS: Mapping[tuple[str, str], _Kind] = {
-    (_CALICO, "NetworkPolicy"): _Kind(namespaced=True, read=read_namespaced_policy),
-    (_CALICO, "GlobalNetworkPolicy"): _Kind(namespaced=False, read=read_global_policy),
-    (_CALICO, "NetworkSet"): _Kind(namespaced=True, read=read_network_set),
-    (_CALICO, "GlobalNetworkSet"): _Kind(namespaced=False, read=read_network_set),
-    (_CALICO, "Tier"): _Kind(namespaced=False, read=read_tier),
-    (_CALICO, "Profile"): _Kind(namespaced=False, read=read_profile),
-    (_KUBERNETES, "NetworkPolicy"): _Kind(namespaced=True, read=read_kubernetes_policy),
+    (_CALICO, "NetworkPolicy"): _Kind("calico", "read_namespaced_policy", namespaced=True),
+    (_CALICO, "GlobalNetworkPolicy"): _Kind("calico", "read_global_policy"),
+    (_CALICO, "StagedNetworkPolicy"): _Kind("calico", "read_staged_policy", namespaced=True),
+    (_CALICO, "StagedGlobalNetworkPolicy"): _Kind("calico", "read_staged_global_policy"),
+    (_CALICO, "StagedKubernetesNetworkPolicy"): _Kind("kubernetes", "read_staged_kubernetes_policy", namespaced=True),
+    (_CALICO, "NetworkSet"): _Kind("calico", "read_network_set", namespaced=True),
+    (_CALICO, "GlobalNetworkSet"): _Kind("calico", "read_network_set"),
+    (_CALICO, "Tier"): _Kind("calico", "read_tier"),
+    (_CALICO, "Profile"): _Kind("calico", "read_profile"),
+    (_CALICO, "HostEndpoint"): _Kind("hosts", "read_host_endpoint"),
+    (_CALICO, "IPPool"): _Kind("hosts", "read_ip_pool"),
+    (_CALICO, "FelixConfiguration"): _Kind("felix", "read_felix_configuration"),
+    (_KUBERNETES, "NetworkPolicy"): _Kind("kubernetes", "read_kubernetes_policy", namespaced=True),
+    (_ADMIN, "AdminNetworkPolicy"): _Kind("admin", "read_admin_policy"),
+    (_ADMIN, "BaselineAdminNetworkPolicy"): _Kind("admin", "read_baseline_policy"),
+    (_CLUSTER, "ClusterNetworkPolicy"): _Kind("admin", "read_cluster_policy"),
+    ("v1", "Service"): _Kind("services", "read_service", namespaced=True),
+    ("discovery.k8s.io/v1", "EndpointSlice"): _Kind("services", "read_endpoint_slice", namespaced=True),
 }
 _NAMES = sorted({kind for _, kind in _KINDS})
-_NOT_YET = frozenset(
-    {
-        "AdminNetworkPolicy",
-        "BGPConfiguration",
-        "BGPFilter",
-        "BGPPeer",
-        "BaselineAdminNetworkPolicy",
-        "BlockAffinity",
-        "CalicoNodeStatus",
-        "ClusterInformation",
-        "ClusterNetworkPolicy",
-        "EndpointSlice",
-        "Endpoints",
-        "FelixConfiguration",
-        "HostEndpoint",
-        "IPAMConfiguration",
-        "IPPool",
-        "IPReservation",
-        "KubeControllersConfiguration",
-        "StagedGlobalNetworkPolicy",
-        "StagedKubernetesNetworkPolicy",
-        "StagedNetworkPolicy",
-        "WorkloadEndpoint",
-    }
-)
 _OF_THE_TOPOLOGY = frozenset(
     {
-        "ConfigMap",
         "CronJob",
         "DaemonSet",
         "Deployment",
-        "Ingress",
         "Job",
         "Namespace",
         "Node",
         "Pod",
         "ReplicaSet",
-        "Secret",
-        "Service",
+        "ReplicationController",
         "ServiceAccount",
         "StatefulSet",
+        "WorkloadEndpoint",
+    }
+)
+_PASSED_OVER = frozenset(
+    {
+        "APIServer",
+        "BGPConfiguration",
+        "BGPFilter",
+        "BGPPeer",
+        "BlockAffinity",
+        "CalicoNodeStatus",
+        "ClusterInformation",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ConfigMap",
+        "CustomResourceDefinition",
+        "Endpoints",
+        "IPAMConfiguration",
+        "IPReservation",
+        "Ingress",
+        "IngressClass",
+        "Installation",
+        "KubeControllersConfiguration",
+        "Kustomization",
+        "Role",
+        "RoleBinding",
+        "Secret",
     }
 )
 
@@ -100,19 +132,25 @@ def read_resource(
 ) -> AnyResource | None:
     """Read the resource at a path of a document; None when it is wrong, and then there are new errors.
 
-    ``seen`` holds the places of all resources read before, and takes this one.
+    None without an error is one that is passed over: nothing that the lab models depends on it. ``seen`` holds
+    the places of all resources read before, and takes this one if it is right.
     """
-    source, before = Source(document, at, errors), len(errors)
+    source, before = Source(document, at, errors, topology), len(errors)
     kind = _kind(source)
     if kind is None:
         return None
-    namespace = _namespace(source, kind, topology)
+    namespace = _namespace(source, kind)
     resource = kind.read(source, namespace)
+    claims: dict[Identity, Place] = {}
     if resource is not None:
-        source.read(("metadata", "name"), dns_subdomain, resource.name)
-        _check_unique(source, resource.name, namespace, seen)
-    errors[before:] = sorted(errors[before:], key=_position)
-    return resource if len(errors) == before else None
+        if not isinstance(resource, Tier):  # whose names are shorter, and checked already
+            source.read(("metadata", "name"), dns_subdomain, resource.name)
+        claims = _claims(source, resource, namespace, seen)
+    if len(errors) > before:
+        errors[before:] = sorted(errors[before:], key=_position)
+        return None
+    seen.update(claims)
+    return resource
 
 
 def _position(error: LabError) -> tuple[int, int]:
@@ -122,7 +160,7 @@ def _position(error: LabError) -> tuple[int, int]:
 
 
 def _kind(source: Source) -> _Kind | None:
-    """Find out how to read a resource; None for one that is not read, which is then among the errors."""
+    """Find out how to read a resource; None for one that is not read, and if it matters there is then an error."""
     value = source.value()
     if not isinstance(value, dict):
         source.refuse((), "is not a resource", allowed="a mapping with apiVersion, kind, metadata and spec")
@@ -134,7 +172,7 @@ def _kind(source: Source) -> _Kind | None:
             source.refuse((key,), "is not given" if given is None else "must be text", next_step=step)
             return None
     kind = _KINDS.get((str(version), str(name)))
-    if kind is None:
+    if kind is None and name not in _PASSED_OVER:
         _refuse_kind(source, str(name))
     return kind
 
@@ -143,8 +181,6 @@ def _refuse_kind(source: Source, name: str) -> None:
     versions = sorted(known for known, kind in _KINDS if kind == name)
     if versions:
         source.refuse(("apiVersion",), f"is not one that has a {name}", allowed=" or ".join(versions))
-    elif name in _NOT_YET:
-        source.refuse(("kind",), "is not supported yet", allowed=listing(_NAMES))
     elif name in _OF_THE_TOPOLOGY:
         source.refuse(
             ("kind",),
@@ -152,11 +188,11 @@ def _refuse_kind(source: Source, name: str) -> None:
             next_step="describe the cluster in the topology file, and leave it out here",
         )
     else:
-        near = suggestion(name, [*_NAMES, *sorted(_NOT_YET)])
+        near = suggestion(name, _NAMES)
         source.refuse(("kind",), "is unknown", allowed=listing(_NAMES), next_step=near)
 
 
-def _namespace(source: Source, kind: _Kind, topology: Topology) -> str | None:
+def _namespace(source: Source, kind: _Kind) -> str | None:
     """The namespace of the resource, "default" where it should have one and names none; None for cluster-wide."""
     given = source.value(("metadata", "namespace"))
     at = ("metadata", "namespace")
@@ -167,24 +203,37 @@ def _namespace(source: Source, kind: _Kind, topology: Topology) -> str | None:
     namespace = given if isinstance(given, str) and given else "default"
     # Metadata or a namespace of another type is the model's to refuse, once.
     readable = isinstance(source.value(("metadata",)), dict) and isinstance(given, str | None)
-    if readable and namespace not in topology.namespaces:
+    namespaces = source.topology.namespaces
+    if readable and namespace not in namespaces:
         source.refuse(
             at,
             "is not a namespace of the topology" if given else 'is not given, and the topology has no "default"',
-            allowed=listing(topology.namespaces),
-            next_step=suggestion(namespace, topology.namespaces),
+            allowed=listing(namespaces),
+            next_step=suggestion(namespace, namespaces),
         )
     return namespace
 
 
-def _check_unique(source: Source, name: str, namespace: str | None, seen: dict[Identity, Place]) -> None:
-    identity = (source.value()["apiVersion"], source.value()["kind"], namespace or "", name)
-    place = source.place(("metadata", "name"))
-    if first := seen.get(identity):
-        where = f" in the namespace {namespace}" if namespace else ""
-        source.refuse(
-            ("metadata", "name"),
-            f"is that of a {identity[1]}{where} that is there already",
-            next_step=f"the first one is at {first}; rename or remove one of them",
-        )
-    seen.setdefault(identity, place)
+def _claims(
+    source: Source, resource: AnyResource, namespace: str | None, seen: Mapping[Identity, Place]
+) -> dict[Identity, Place]:
+    """The places of what nothing else of the run may have, and refuse what something else has: name and node ports."""
+    claims: dict[Identity, Place] = {}
+    for identity, path, what in _unique(source, resource, namespace):
+        if first := claims.get(identity) or seen.get(identity):
+            advice = f"the first one is at {first}; rename or remove one of them"
+            source.refuse(path, f"is that of {what} that is there already", next_step=advice)
+        claims[identity] = source.place(path)
+    return claims
+
+
+def _unique(source: Source, resource: AnyResource, namespace: str | None) -> Iterator[tuple[Identity, Path, str]]:
+    """What has to be the only one of its kind: who it is, where that stands, and what it is in words."""
+    version, kind = source.value()["apiVersion"], source.value()["kind"]
+    where = f" in the namespace {namespace}" if namespace else ""
+    yield (version, kind, namespace or "", resource.name), ("metadata", "name"), f"a {kind}{where}"
+    for index, port in enumerate(resource.ports if isinstance(resource, Service) else ()):
+        if port.node_port is not None:
+            label = str(protocol_label(port.protocol))
+            identity = ("nodePort", label, "", str(port.node_port))
+            yield identity, ("spec", "ports", index, "nodePort"), f"a service for {label}"

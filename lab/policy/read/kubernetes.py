@@ -14,10 +14,12 @@ from lab.policy.read.kubernetes_models import (
     LabelSelectorModel,
     PeerModel,
     PortModel,
-    RequirementModel,
+    StagedKubernetesNetworkPolicyModel,
+    StagedKubernetesPolicySpec,
 )
+from lab.policy.read.labels import read_label_selector
 from lab.policy.read.source import Path, Source
-from lab.policy.read.values import check_labels, kubernetes_net, label_key, label_value, port_name, port_number
+from lab.policy.read.values import kubernetes_net, port_name, port_number
 from lab.policy.resources import (
     Direction,
     IpBlock,
@@ -25,13 +27,13 @@ from lab.policy.resources import (
     KubernetesPeer,
     KubernetesPort,
     KubernetesRule,
-    LabelRequirement,
     LabelSelector,
+    StagedAction,
 )
 from lab.protocols import SCTP, TCP, UDP
 from lab.topology import Net
 
-__all__ = ["read_kubernetes_policy"]
+__all__ = ["read_kubernetes_policy", "read_staged_kubernetes_policy"]
 
 _PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 _MAX_TYPES = 2
@@ -42,16 +44,34 @@ def read_kubernetes_policy(source: Source, namespace: str | None) -> KubernetesN
     model = source.check(KubernetesNetworkPolicyModel)
     if model is None or namespace is None:
         return None
-    spec = model.spec
+    return _policy(source, model.metadata.name, namespace, model.spec, None)
+
+
+def read_staged_kubernetes_policy(source: Source, namespace: str | None) -> KubernetesNetworkPolicy | None:
+    """Read a StagedKubernetesNetworkPolicy of projectcalico.org/v3; None when its shape is wrong."""
+    model = source.check(StagedKubernetesNetworkPolicyModel)
+    if model is None or namespace is None:
+        return None
+    return _policy(source, model.metadata.name, namespace, model.spec, StagedAction(model.spec.staged_action))
+
+
+def _policy(
+    source: Source,
+    name: str,
+    namespace: str,
+    spec: KubernetesPolicySpec | StagedKubernetesPolicySpec,
+    staged: StagedAction | None,
+) -> KubernetesNetworkPolicy:
     source.limit(("spec", "policyTypes"), spec.policy_types, _MAX_TYPES)
     return KubernetesNetworkPolicy(
-        name=model.metadata.name,
+        name=name,
         namespace=namespace,
-        pod_selector=_label_selector(source, ("spec", "podSelector"), spec.pod_selector),
+        pod_selector=read_label_selector(source, ("spec", "podSelector"), spec.pod_selector),
         types=_types(spec),
         ingress=_rules(source, ("spec", "ingress"), "from", spec.ingress),
         egress=_rules(source, ("spec", "egress"), "to", spec.egress),
         place=source.place(),
+        staged=staged,
     )
 
 
@@ -135,23 +155,4 @@ def _check_end_port(source: Source, path: Path, port: int | str | None, end_port
 
 
 def _optional_selector(source: Source, path: Path, model: LabelSelectorModel | None) -> LabelSelector | None:
-    return None if model is None else _label_selector(source, path, model)
-
-
-def _label_selector(source: Source, path: Path, model: LabelSelectorModel) -> LabelSelector:
-    check_labels(source, (*path, "matchLabels"), model.match_labels)
-    expressions = tuple(
-        _requirement(source, (*path, "matchExpressions", index), requirement)
-        for index, requirement in enumerate(model.match_expressions)
-    )
-    return LabelSelector(model.match_labels, expressions)
-
-
-def _requirement(source: Source, path: Path, model: RequirementModel) -> LabelRequirement:
-    source.read((*path, "key"), label_key, model.key)
-    source.read_all((*path, "values"), label_value, model.values)
-    if model.operator in ("In", "NotIn") and not model.values:
-        source.refuse(path, f"needs values for the operator {model.operator}")
-    if model.operator in ("Exists", "DoesNotExist") and model.values:
-        source.refuse((*path, "values"), f"cannot stand beside the operator {model.operator}", key=True)
-    return LabelRequirement(model.key, model.operator, tuple(model.values))
+    return None if model is None else read_label_selector(source, path, model)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of the Kubernetes NetworkPolicy (networking.k8s.io/v1): keys and types."""
+"""The shape of the Kubernetes NetworkPolicy (networking.k8s.io/v1), and of Calico's staged one: keys and types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lab.policy.read.calico_models import CamelModel, Resource
+from lab.policy.read.models import CamelModel, Resource, StagedActionName
 
 __all__ = [
     "EgressModel",
@@ -19,6 +19,8 @@ __all__ = [
     "PeerModel",
     "PortModel",
     "RequirementModel",
+    "StagedKubernetesNetworkPolicyModel",
+    "StagedKubernetesPolicySpec",
 ]
 
 
@@ -87,3 +89,15 @@ class KubernetesNetworkPolicyModel(Resource):
     """A NetworkPolicy."""
 
     spec: KubernetesPolicySpec = KubernetesPolicySpec()
+
+
+class StagedKubernetesPolicySpec(KubernetesPolicySpec):
+    """``spec`` of a StagedKubernetesNetworkPolicy."""
+
+    staged_action: StagedActionName = "Set"
+
+
+class StagedKubernetesNetworkPolicyModel(Resource):
+    """A StagedKubernetesNetworkPolicy."""
+
+    spec: StagedKubernetesPolicySpec = StagedKubernetesPolicySpec()

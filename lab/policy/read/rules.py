@@ -21,6 +21,7 @@ from lab.policy.resources import (
     ProtocolMatch,
     Rule,
     ServiceAccountMatch,
+    ServiceMatch,
 )
 from lab.policy.selector import Selector
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, TCP
@@ -35,6 +36,8 @@ _MAX_ICMP_TYPE = 254
 _MAX_ICMP_CODE = 255
 _ICMP_VERSIONS = {ICMP: 4, ICMPV6: 6}
 _SIDES = ("source", "destination")
+_NAMESPACED = ("NetworkPolicy", "StagedNetworkPolicy")
+_SERVICE_SIDES = "the source of an ingress rule, or the destination of an egress rule"
 
 
 def read_rules(source: Source, path: Path, models: Sequence[RuleModel], direction: Direction) -> tuple[Rule, ...]:
@@ -61,6 +64,8 @@ def _rule(source: Source, path: Path, model: RuleModel, direction: Direction) ->
     _check_icmp(source, path, model, rule)
     _check_ports(source, path, model, rule)
     _check_families(source, path, model, rule)
+    _check_services(source, (*path, "source"), rule.source, where_allowed=direction is Direction.INGRESS)
+    _check_services(source, (*path, "destination"), rule.destination, where_allowed=direction is Direction.EGRESS)
     if rule.http is not None:
         _check_http(source, path, rule, direction)
     return rule
@@ -87,8 +92,6 @@ def _icmp(source: Source, path: Path, model: IcmpModel | None) -> IcmpMatch | No
 def _side(source: Source, path: Path, model: EntityRuleModel | None) -> EntityRule:
     if model is None:
         return EntityRule()
-    if model.services is not None:
-        source.refuse((*path, "services"), "is not supported yet", key=True)
     return EntityRule(
         nets=_nets(source, (*path, "nets"), model.nets),
         not_nets=_nets(source, (*path, "notNets"), model.not_nets),
@@ -96,6 +99,7 @@ def _side(source: Source, path: Path, model: EntityRuleModel | None) -> EntityRu
         not_selector=_selector(source, (*path, "notSelector"), model.not_selector),
         namespace_selector=_selector(source, (*path, "namespaceSelector"), model.namespace_selector, global_alone=True),
         service_accounts=_service_accounts(source, (*path, "serviceAccounts"), model.service_accounts),
+        services=ServiceMatch(model.services.name, model.services.namespace or None) if model.services else None,
         ports=_ports(source, (*path, "ports"), model.ports),
         not_ports=_ports(source, (*path, "notPorts"), model.not_ports),
     )
@@ -177,6 +181,32 @@ def _check_families(source: Source, path: Path, model: RuleModel, rule: Rule) ->
                     source.refuse(at, reason, next_step="write one rule for IPv4 and one for IPv6")
                 if key == "notNets" and net.prefixlen == 0:
                     source.refuse(at, "leaves nothing that the rule could match")
+
+
+def _check_services(source: Source, path: Path, side: EntityRule, *, where_allowed: bool) -> None:
+    """Refuse ``services`` but on the other side of the policy's endpoints, and beside what says the same otherwise."""
+    if side.services is None:
+        return
+    at = (*path, "services")
+    if not where_allowed:
+        source.refuse(at, "cannot stand here", key=True, allowed=_SERVICE_SIDES)
+    if not side.services.name:
+        source.refuse(at, "has no 'name', which it needs", key=True)
+    if side.services.namespace is None and source.value(("kind",)) not in _NAMESPACED:
+        source.refuse(at, "has no 'namespace', which it needs in a cluster-wide resource", key=True)
+    beside: dict[str, object] = {
+        "selector": side.selector,
+        "notSelector": side.not_selector,
+        "namespaceSelector": side.namespace_selector,
+        "serviceAccounts": side.service_accounts,
+        "nets": side.nets,
+        "notNets": side.not_nets,
+    }
+    if path[-1] == "destination":  # the ports are those of the service
+        beside |= {"ports": side.ports, "notPorts": side.not_ports}
+    for key, given in beside.items():
+        if given:
+            source.refuse((*path, key), "cannot stand beside services", key=True)
 
 
 def _readable(text: str) -> Net | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +13,8 @@ from lab.document import Document, Step
 from lab.errors import LabError, LabErrors, Place, PolicyError
 from lab.policy.selector import Selector, SelectorSyntaxError, parse_selector
 from lab.policy.selector_ast import Global, nodes_of
-from lab.schema import validate
+from lab.schema import listing, suggestion, validate
+from lab.topology import Topology
 
 __all__ = ["Path", "Refusal", "Source"]
 
@@ -39,11 +40,15 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A resource at the path ``at`` of a document; errors are gathered in ``errors``, paths count from ``at``."""
+    """A resource at the path ``at`` of a document, to be used in a topology.
+
+    Errors are gathered in ``errors``; paths count from ``at``.
+    """
 
     document: Document
     at: Path
     errors: list[LabError]
+    topology: Topology
 
     def value(self, path: Sequence[Step] = ()) -> Any:
         """The data at a path as it was read, before any model has seen it; None where there is none."""
@@ -59,10 +64,10 @@ class Source:
         """Tell the place of a value of this resource, or of its key."""
         return self.document.place((*self.at, *path), key=key)
 
-    def check(self, model: type[Model]) -> Model | None:
-        """Check the resource against its model; None when it fails, which is then among the errors."""
+    def check(self, model: type[Model], path: Sequence[Step] = ()) -> Model | None:
+        """Check the resource, or a part of it, against a model; None when it fails, which is then among the errors."""
         try:
-            return validate(model, self.document, PolicyError, self.at)
+            return validate(model, self.document, PolicyError, (*self.at, *path))
         except LabErrors as several:
             self.errors.extend(several.errors)
         except LabError as one:
@@ -103,6 +108,16 @@ class Source:
         """Read every value of a list, leaving out those that were refused."""
         read = (self.read((*path, index), reader, value) for index, value in enumerate(values))
         return tuple(value for value in read if value is not None)
+
+    def known(self, path: Sequence[Step], name: str, what: str, names: Collection[str]) -> None:
+        """Refuse a name that the topology does not have; ``what`` is "a node"."""
+        if name not in names:
+            self.refuse(
+                path,
+                f"is not {what} of the topology",
+                allowed=listing(names),
+                next_step=suggestion(name, names),
+            )
 
     def limit(self, path: Sequence[Step], values: Sequence[object], most: int) -> None:
         """Refuse a list that is longer than the API takes."""

@@ -11,12 +11,14 @@ from lab.policy.read.source import Path, Refusal, Source
 from lab.policy.resources import PortMatch, PortRange, ProtocolMatch
 from lab.protocols import PROTOCOL_NAMES, protocol_number
 from lab.schema import suggestion
-from lab.topology import Net
+from lab.topology import Address, Net
 
 __all__ = [
+    "calico_port_name",
     "check_labels",
     "dns_label",
     "dns_subdomain",
+    "ip",
     "kubernetes_net",
     "label_key",
     "label_value",
@@ -160,6 +162,23 @@ def port_name(value: str) -> str:
             next_step="write a number without quotes" if _DIGITS.fullmatch(value) else None,
         )
     return value
+
+
+def calico_port_name(text: str) -> str:
+    """A port name of Calico, which may be more than one of Kubernetes."""
+    if not _PORT_NAME.fullmatch(text):
+        raise Refusal("is not the name of a port", allowed="1 to 128 letters, digits, '_', '.' and '-'")
+    return text
+
+
+def ip(text: str) -> Address:
+    """A bare address."""
+    try:
+        if "%" not in text:
+            return ip_address(text)
+    except ValueError:
+        pass
+    raise Refusal("is not an address", allowed="an IPv4 or IPv6 address without a prefix length")
 
 
 def rule_net(text: str) -> Net:

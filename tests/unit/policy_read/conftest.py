@@ -13,13 +13,13 @@ import pytest
 from lab.errors import LabError, LabErrors, Place
 from lab.policy.load import load_resources
 from lab.policy.resources import Resources
-from lab.topology import Namespace, Pools, Topology
+from lab.topology import Namespace, Node, Pools, Topology
 
 TOPOLOGY = Topology(
     name="three",
     pods=Pools(IPv4Network("198.18.0.0/16"), IPv6Network("fd00:18::/32")),
     underlay=Pools(IPv4Network("198.19.0.0/24"), IPv6Network("fd00:19::/64")),
-    nodes={},
+    nodes={name: Node(name, "namespace", {}, ()) for name in ("node-1", "node-2")},
     namespaces={name: Namespace(name, {}, {}) for name in ("x", "y", "default")},
     workloads={},
     externals={},
@@ -33,7 +33,7 @@ Faults = Callable[[str], list[str]]
 
 @pytest.fixture(scope="session")
 def topology() -> Topology:
-    """A topology that has nothing but the namespaces x, y and default."""
+    """A topology that has nothing but two nodes and the namespaces x, y and default."""
     return TOPOLOGY
 
 

@@ -92,6 +92,13 @@ def test_items_of_a_list_are_read_and_their_faults_told_in_place(load: Load, fau
     assert told.endswith("did you mean 'GlobalNetworkPolicy'?")
 
 
+def test_items_of_a_bare_list_are_read_and_their_faults_told_in_place(load: Load, faults: Faults) -> None:
+    items = "- {apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: NAME}}\n"
+    assert [tier.name for tier in load(items.replace("NAME", "a") + items.replace("NAME", "b")).tiers] == ["a", "b"]
+    (told,) = faults(items.replace("NAME", "a") + items.replace("NAME", "§A"))
+    assert told.startswith("[1].metadata.name is not a name")
+
+
 @pytest.mark.parametrize("items", ["[]", ""])
 def test_empty_list_holds_no_resources(load: Load, items: str) -> None:
     assert load(f"kind: List\napiVersion: v1\nitems: {items}\n") == Resources()
@@ -155,9 +162,6 @@ def test_faults_of_all_documents_are_told_in_their_order(faults: Faults) -> None
 KINDS = [
     ("kind: §Pod\napiVersion: v1", "kind is not policy | describe the cluster in the topology file"),
     ("kind: §ServiceAccount\napiVersion: v1", "kind is not policy"),
-    ("kind: §HostEndpoint\napiVersion: projectcalico.org/v3", "kind is not supported yet"),
-    ("kind: §StagedNetworkPolicy\napiVersion: projectcalico.org/v3", "kind is not supported yet"),
-    ("kind: §AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha1", "kind is not supported yet"),
     ("kind: §NetworkPolice\napiVersion: projectcalico.org/v3", "kind is unknown"),
     ("kind: §networkpolicy\napiVersion: projectcalico.org/v3", "kind is unknown"),
     ("kind: Tier\napiVersion: §networking.k8s.io/v1", "apiVersion is not one that has a Tier | projectcalico.org/v3"),
@@ -188,18 +192,62 @@ def test_what_is_no_resource_of_ours_is_refused_at_its_place(faults: Faults, con
     assert told.startswith(fault)
 
 
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        ("ConfigMap", "v1"),
+        ("Secret", "v1"),
+        ("ClusterInformation", "projectcalico.org/v3"),
+        ("BGPConfiguration", "projectcalico.org/v3"),
+        ("Ingress", "networking.k8s.io/v1"),
+    ],
+)
+def test_kind_that_no_verdict_depends_on_is_passed_over(load: Load, kind: str, version: str) -> None:
+    other = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: Any_Name}}\nwhatever: 1\n"
+    assert names(load(f"{other}---\n{text('n')}---\n{other}")) == ["n"]
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "Pod", "ServiceAccount", "Deployment", "Node", "WorkloadEndpoint"])
+def test_kind_that_the_topology_describes_is_refused(faults: Faults, kind: str) -> None:
+    (told,) = faults(f"kind: §{kind}\napiVersion: v1\nmetadata: {{name: n}}\n")
+    assert told == "kind is not policy | describe the cluster in the topology file, and leave it out here"
+
+
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        ("NetworkPolicy", "projectcalico.org/v3"),
+        ("StagedNetworkPolicy", "projectcalico.org/v3"),
+        ("StagedKubernetesNetworkPolicy", "projectcalico.org/v3"),
+        ("NetworkSet", "projectcalico.org/v3"),
+        ("NetworkPolicy", "networking.k8s.io/v1"),
+        ("Service", "v1"),
+        ("EndpointSlice", "discovery.k8s.io/v1"),
+    ],
+)
+def test_namespaced_kind_in_a_namespace_that_no_topology_has_is_refused(
+    faults: Faults, kind: str, version: str
+) -> None:
+    rest = (
+        "addressType: IPv4\n"
+        if kind == "EndpointSlice"
+        else "spec: {ports: [{port: 1}]}\n"
+        if kind == "Service"
+        else ""
+    )
+    (told,) = faults(f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: n, namespace: §z}}\n{rest}")
+    assert told.startswith("metadata.namespace is not a namespace of the topology | x, y, default")
+
+
 @pytest.mark.parametrize("api", ["projectcalico.org/v3", "networking.k8s.io/v1"])
 def test_policy_in_a_namespace_that_no_topology_has_is_refused(faults: Faults, api: str) -> None:
     (told,) = faults(f"apiVersion: {api}\nkind: NetworkPolicy\nmetadata: {{name: n, namespace: §defualt}}\n")
     assert told == "metadata.namespace is not a namespace of the topology | x, y, default | did you mean 'default'?"
 
 
-def test_network_set_in_a_namespace_that_no_topology_has_is_refused(faults: Faults) -> None:
-    (told,) = faults(text("n, namespace: §z", "NetworkSet"))
-    assert told.startswith("metadata.namespace is not a namespace of the topology")
-
-
-@pytest.mark.parametrize("kind", ["GlobalNetworkPolicy", "GlobalNetworkSet", "Tier", "Profile"])
+@pytest.mark.parametrize(
+    "kind", ["GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "GlobalNetworkSet", "Tier", "Profile"]
+)
 def test_cluster_wide_resource_with_a_namespace_is_refused(faults: Faults, kind: str) -> None:
     (told,) = faults(text("n, §namespace: x", kind))
     assert told == "metadata.namespace cannot stand in a cluster-wide resource"

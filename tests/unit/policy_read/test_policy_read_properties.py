@@ -69,6 +69,96 @@ SET = {
     "spec": {"nets": ["10.0.0.1", "fd00::/8"]},
 }
 
+HOST_ENDPOINT = {
+    "apiVersion": "projectcalico.org/v3",
+    "kind": "HostEndpoint",
+    "metadata": {"name": "n", "labels": {"a": "b"}},
+    "spec": {
+        "node": "node-1",
+        "interfaceName": "eth0",
+        "expectedIPs": ["10.0.0.1", "fd00::1"],
+        "profiles": ["p"],
+        "ports": [{"name": "a", "protocol": "TCP", "port": 80}],
+    },
+}
+POOL = {
+    "apiVersion": "projectcalico.org/v3",
+    "kind": "IPPool",
+    "metadata": {"name": "n"},
+    "spec": {"cidr": "10.0.0.0/16", "blockSize": 26, "natOutgoing": True, "nodeSelector": "all()"},
+}
+FELIX = {
+    "apiVersion": "projectcalico.org/v3",
+    "kind": "FelixConfiguration",
+    "metadata": {"name": "default"},
+    "spec": {
+        "failsafeInboundHostPorts": [{"protocol": "TCP", "port": 22, "net": "10.0.0.0/8"}],
+        "defaultEndpointToHostAction": "Drop",
+        "vxlanPort": 4789,
+        "disableConntrackInvalidCheck": False,
+        "ipv6Support": True,
+        "natPortRange": "",
+        "ipipMTU": 1400,
+    },
+}
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "n", "namespace": "x"},
+    "spec": {"type": "NodePort", "ports": [{"name": "a", "port": 80, "targetPort": "b", "nodePort": 30000}]},
+}
+SLICE = {
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {"name": "n", "namespace": "x", "labels": {"kubernetes.io/service-name": "n"}},
+    "addressType": "IPv4",
+    "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}],
+    "ports": [{"name": "a", "port": 80}],
+}
+ADMIN = {
+    "apiVersion": "policy.networking.k8s.io/v1alpha1",
+    "kind": "AdminNetworkPolicy",
+    "metadata": {"name": "n"},
+    "spec": {
+        "priority": 1,
+        "subject": {"pods": {"namespaceSelector": {}, **PEER}},
+        "ingress": [{"name": "a", "action": "Deny", "from": [{"namespaces": PEER["podSelector"]}]}],
+        "egress": [
+            {
+                "action": "Allow",
+                "to": [{"networks": ["10.0.0.0/8"]}, {"nodes": {}}, {"domainNames": ["a.b"]}],
+                "ports": [
+                    {"portNumber": {"port": 80}},
+                    {"portRange": {"start": 1, "end": 2}},
+                    {"namedPort": "a"},
+                ],
+            }
+        ],
+    },
+}
+CLUSTER = {
+    "apiVersion": "policy.networking.k8s.io/v1alpha2",
+    "kind": "ClusterNetworkPolicy",
+    "metadata": {"name": "n"},
+    "spec": {
+        "tier": "Admin",
+        "priority": 1,
+        "subject": {"namespaces": {}},
+        "egress": [
+            {
+                "action": "Pass",
+                "to": [{"networks": ["10.0.0.0/8"]}],
+                "protocols": [
+                    {"tcp": {"destinationPort": {"number": 80}}},
+                    {"udp": {"destinationPort": {"range": {"start": 1, "end": 2}}}},
+                    {"destinationNamedPort": "a"},
+                ],
+            }
+        ],
+    },
+}
+RESOURCES = (CALICO, KUBERNETES, SET, HOST_ENDPOINT, POOL, FELIX, SERVICE, SLICE, ADMIN, CLUSTER)
+
 Path = tuple[str | int, ...]
 
 
@@ -97,7 +187,7 @@ JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dict
 @st.composite
 def spoiled(draw: st.DrawFn) -> Any:
     """A good resource with one or two of its values replaced by anything."""
-    resource: Any = draw(st.sampled_from([CALICO, KUBERNETES, SET]))
+    resource: Any = draw(st.sampled_from(RESOURCES))
     for _ in range(draw(st.integers(1, 2))):
         resource = replaced(resource, draw(st.sampled_from(paths_in(resource))), draw(JSON))
     return resource
@@ -110,7 +200,7 @@ def read(resource: Any, topology: Topology) -> tuple[object, list[LabError]]:
     return next((each for each in read if each is not None), None), errors
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(resource=spoiled())
 def test_spoiled_resource_is_read_or_refused_with_a_place(resource: Any, topology: Topology) -> None:
     found, errors = read(resource, topology)
@@ -120,7 +210,7 @@ def test_spoiled_resource_is_read_or_refused_with_a_place(resource: Any, topolog
 
 
 def test_resources_that_are_spoiled_are_good_before(topology: Topology) -> None:
-    for resource in (CALICO, KUBERNETES, SET):
+    for resource in RESOURCES:
         found, errors = read(resource, topology)
         assert found is not None
         assert errors == []

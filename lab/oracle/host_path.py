@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way of a packet from end to end: each stage that it meets on each node, in the order of the kernel's hooks.
+
+On every node that it comes to: ahead of connection tracking, ahead of DNAT, then either what is for the node itself
+or what passes through it. What a node sends: ahead of connection tracking, then what leaves it. (Source: Felix,
+rules/static.go, and the order of netfilter's hooks.)
+"""
+
+from __future__ import annotations
+
+from lab.oracle.host_endpoints import ETH0, LOOPBACK, HostEndpoints
+from lab.oracle.host_hooks import Hook
+from lab.oracle.host_nat import Translation
+from lab.oracle.host_stages import Ruling, Stage, Step
+from lab.oracle.packet import Packet
+from lab.oracle.settings import FelixSettings
+from lab.oracle.verdict import DefaultDecision, Verdict
+from lab.oracle.world import World
+from lab.policy.resources import Direction, Resources
+from lab.protocols import ICMPV6
+from lab.topology import Address, External, Node, Topology, Workload
+from lab.topology.model import End
+
+__all__ = ["Paths"]
+
+_NEIGHBOURS = frozenset({130, 131, 132, 133, 135, 136})
+"""The ICMPv6 types without which a workload could not speak to its node at all."""
+
+_OWN_WORKLOAD = Verdict(True, DefaultDecision(None, "host-to-own-workload"))
+_DISCOVERY = Verdict(True, DefaultDecision(None, "neighbour-discovery"))
+_NO_BACKEND = Verdict(False, DefaultDecision(None, "no-backend"))
+
+
+class Paths:
+    """The ways of packets through a topology under some resources; ``settings`` are those of each node."""
+
+    def __init__(
+        self, topology: Topology, resources: Resources, world: World, settings: dict[str, FelixSettings]
+    ) -> None:
+        self.world = world
+        self.endpoints = HostEndpoints(topology, resources, world.hosts)
+        self.translation = Translation(topology, resources, world)
+        self.settings = settings
+        ends: tuple[End, ...] = (*topology.endpoints(), *topology.nodes.values())
+        self._holders = {address: end for end in ends for address in end.addresses}
+
+    def steps(self, source: End, destination: End, packet: Packet) -> tuple[Step, ...]:
+        """All that a packet would meet if nobody denied it."""
+        trip = _Trip(self, packet, destination)
+        trip.begin(source)
+        return tuple(trip.steps)
+
+    def holder(self, address: Address) -> End | None:
+        """The end that has an address."""
+        return self._holders.get(address)
+
+
+class _Trip:
+    """One packet under way: how it looks, for whom it is, and the steps so far."""
+
+    def __init__(self, paths: Paths, packet: Packet, target: End) -> None:
+        self.steps: list[Step] = []
+        self._paths = paths
+        self._packet = packet
+        self._target = target
+        self._hop = 0
+        self._translated: set[str] = set()
+
+    def begin(self, source: End) -> None:
+        """Go the whole way."""
+        match source:
+            case Workload():
+                self._arrive(source.node, None, source)
+            case Node():
+                self._originate(source.name)
+            case External():
+                self._reach_target()
+
+    # -- a node, from the outside in --------------------------------------------------------------------------
+
+    def _arrive(self, node: str, interface: str | None, sender: Workload | None = None) -> None:
+        """Come to a node by one of its own interfaces, or (None) by the one behind which a workload sends."""
+        self._hop += 1
+        self._ask_host(Hook.UNTRACKED, Direction.INGRESS, node, interface)
+        self._ask_host(Hook.PRE_DNAT, Direction.INGRESS, node, interface)
+        if not self._goes_on_from_node_port(node) or self._comes_back(node, interface):
+            return
+        if self._is_for(node):
+            self._enter(node, interface, sender)
+        else:
+            self._pass_through(node, interface, sender)
+
+    def _enter(self, node: str, interface: str | None, sender: Workload | None) -> None:
+        """End on the node; the policy of a host endpoint has nothing to do with what its own workloads send it."""
+        if sender is None:
+            self._ask_host(Hook.NORMAL, Direction.INGRESS, node, interface)
+        elif self._is_neighbours_talk():
+            self._rule(f"neighbour discovery on {node}", _DISCOVERY)
+        else:
+            self._ask_workload(Direction.EGRESS, sender)
+            allowed = self._paths.settings[node].endpoint_to_host_action != "Drop"
+            decision = DefaultDecision(Direction.EGRESS, "endpoint-to-host")
+            self._rule(f"defaultEndpointToHostAction of {node}", Verdict(allowed, decision))
+
+    def _pass_through(self, node: str, interface: str | None, sender: Workload | None) -> None:
+        """Go on from a node.
+
+        A direction in which no policy with applyOnForward applies is open. That is unconfirmed where one applies in
+        the other: Calico from 3.30 on leaves such packets to the node's own FORWARD rules, as it does with those
+        that the last tier passes on, which are let go on here, too.
+        """
+        target = self._target
+        self._ask_host(Hook.FORWARD, Direction.INGRESS, node, interface)
+        if sender is not None:
+            self._ask_workload(Direction.EGRESS, sender)
+        if isinstance(target, Workload) and target.node == node:
+            self._ask_workload(Direction.INGRESS, target)
+            self._ask_host(Hook.FORWARD, Direction.EGRESS, node, None)
+        else:
+            self._ask_host(Hook.FORWARD, Direction.EGRESS, node, ETH0)
+            self._leave(node)
+
+    # -- a node, from the inside out --------------------------------------------------------------------------
+
+    def _originate(self, node: str) -> None:
+        """Start on a node. Its policy is asked of the packet as it leaves, after DNAT."""
+        to_itself = self._is_for(node)
+        if to_itself or not self._is_own_workload(node):
+            self._ask_host(Hook.UNTRACKED, Direction.EGRESS, node, LOOPBACK if to_itself else ETH0)
+        if not self._goes_on_from_node_port(node):
+            return
+        if self._is_own_workload(node):
+            self._rule(f"{node} to its own workload", _OWN_WORKLOAD)
+        elif self._is_for(node):
+            self._ask_host(Hook.NORMAL, Direction.EGRESS, node, LOOPBACK)
+            self._arrive(node, LOOPBACK)
+        else:
+            self._ask_host(Hook.NORMAL, Direction.EGRESS, node, ETH0)
+            self._leave(node)
+
+    def _leave(self, node: str) -> None:
+        self._packet = self._paths.translation.leaving(self._packet, node)
+        self._reach_target()
+
+    def _reach_target(self) -> None:
+        match self._target:
+            case Workload(node=node):
+                self._arrive(node, ETH0)
+            case Node(name=name):
+                self._arrive(name, ETH0)
+            case External():
+                return
+
+    # -- on the way -------------------------------------------------------------------------------------------
+
+    def _goes_on_from_node_port(self, node: str) -> bool:
+        """Translate what is for a node port; tell whether the packet goes on. Once a node: it could go in circles.
+
+        What is not tracked is not translated, so it never gets to a backend (unconfirmed).
+        """
+        translation = self._paths.translation
+        if not self._is_for(node) or not translation.is_node_port(self._packet):
+            return True
+        backend = translation.to_backend(self._packet)
+        target = None if backend is None else self._paths.holder(backend.destination.address)
+        if backend is None or target is None or node in self._translated:
+            self._rule(f"node port on {node}", _NO_BACKEND)
+            return False
+        self._rule(f"node port on {node}", _NO_BACKEND, unless_tracked=True)
+        self._translated.add(node)
+        self._packet, self._target = backend, target
+        return True
+
+    def _comes_back(self, node: str, interface: str | None) -> bool:
+        """Rule out what another node's port has sent back to where it comes from.
+
+        The kernel takes no IPv4 packet from outside that has a source address of its own (fib_validate_source in
+        net/ipv4/fib_frontend.c); of IPv6 it does.
+        """
+        comes_back = (
+            interface == ETH0
+            and self._packet.family == 4
+            and any(own.name == node for own in self._packet.source.nodes)
+        )
+        if comes_back:
+            self._rule(f"{node}, which takes its own address for a forged one", _NO_BACKEND)
+        return comes_back
+
+    def _is_for(self, node: str) -> bool:
+        return isinstance(self._target, Node) and self._target.name == node
+
+    def _is_own_workload(self, node: str) -> bool:
+        return isinstance(self._target, Workload) and self._target.node == node
+
+    def _is_neighbours_talk(self) -> bool:
+        icmp = self._packet.icmp
+        return self._packet.protocol == ICMPV6 and icmp is not None and icmp.type in _NEIGHBOURS
+
+    def _ask_workload(self, direction: Direction, workload: Workload) -> None:
+        party = self._paths.world.pods[workload.name]
+        self.steps.append(Stage(Hook.NORMAL, direction, party, workload.node, self._packet, self._hop))
+
+    def _ask_host(self, hook: Hook, direction: Direction, node: str, interface: str | None) -> None:
+        """Ask the host endpoint of an interface, that of every other one where it is a workload's (None).
+
+        An endpoint of every other interface is never asked ahead of connection tracking.
+        """
+        endpoints = self._paths.endpoints
+        if node not in endpoints.policed:
+            return
+        if hook is Hook.UNTRACKED:
+            party = None if interface is None else endpoints.own(node, interface)
+        else:
+            party = endpoints.every_other(node) if interface is None else endpoints.on(node, interface)
+        if party is not None:
+            self.steps.append(Stage(hook, direction, party, node, self._packet, self._hop))
+
+    def _rule(self, title: str, verdict: Verdict, *, unless_tracked: bool = False) -> None:
+        self.steps.append(Ruling(title, verdict, self._hop, unless_tracked))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever comes, changes and goes: the deltas lead to what compiling everything anew gives."""
+
+from __future__ import annotations
+
+import pytest
+from compile_draws import resources, topology
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from lab.errors import PolicyError
+from lab.policy.compile import Compiler, compile_snapshots
+from lab.policy.compile.compiler import identity_of
+from lab.policy.resources import (
+    AdminPolicy,
+    CalicoPolicy,
+    EndpointSlice,
+    FelixConfiguration,
+    HostEndpoint,
+    IpPool,
+    KubernetesNetworkPolicy,
+    NetworkSet,
+    Profile,
+    Resources,
+    Tier,
+)
+from lab.policy.snapshot import apply_delta
+from lab.topology import Namespace, Workload
+
+POLICIES = (CalicoPolicy, KubernetesNetworkPolicy, AdminPolicy)
+
+
+class Changes(RuleBasedStateMachine):
+    """A long-lived compiler whose nodes live from its deltas alone, beside a plain list of what there is."""
+
+    @initialize(first=st.lists(resources, max_size=12))
+    def begin(self, first):
+        self.there = {identity_of(resource): resource for resource in first}
+        self.compiler = Compiler(*self.world())
+        self.snapshots = self.compiler.snapshots()
+
+    @rule(changed=st.lists(resources, min_size=1, max_size=3), data=st.data())
+    def change(self, changed, data):
+        """Some resources come or change, and some that are there go, in one step."""
+        gone = data.draw(st.lists(st.sampled_from(sorted(self.there)), max_size=2, unique=True)) if self.there else []
+        removed = [self.there.pop(identity) for identity in gone]
+        self.there.update((identity_of(resource), resource) for resource in changed)
+        for node, delta in self.compiler.update(changed, removed).items():
+            assert not delta.is_empty
+            self.snapshots[node] = apply_delta(self.snapshots[node], delta)
+
+    @rule(data=st.data())
+    def put_again(self, data):
+        if self.there:
+            same = self.there[data.draw(st.sampled_from(sorted(self.there)))]
+            assert self.compiler.update([same]) == {}
+
+    def world(self):
+        def of(*kinds):
+            return tuple(resource for resource in self.there.values() if isinstance(resource, kinds))
+
+        everything = Resources(
+            of(*POLICIES), of(Tier), of(Profile), of(NetworkSet), of(HostEndpoint), (), of(EndpointSlice),
+            of(IpPool), of(FelixConfiguration),
+        )  # fmt: skip
+        return topology(of(Namespace), of(Workload)), everything
+
+    @invariant()
+    def deltas_lead_to_the_full_compile(self):
+        if hasattr(self, "compiler"):
+            assert self.snapshots == compile_snapshots(*self.world())
+            assert self.snapshots == self.compiler.snapshots()
+
+
+Changes.TestCase.settings = settings(
+    max_examples=25,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+test_any_changes_give_deltas_that_lead_to_the_full_compile = Changes.TestCase
+
+
+def test_resource_that_is_not_there_cannot_be_removed():
+    compiler = Compiler(topology())
+    before = compiler.snapshots()
+    with pytest.raises(PolicyError, match="there is no Tier to be removed; given: 'soft'"):
+        compiler.update(put=[Tier("late", None, True)], remove=[Tier("soft", 1.0, True)])
+    assert compiler.snapshots() == before
