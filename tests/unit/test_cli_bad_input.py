@@ -168,10 +168,10 @@ def test_file_of_another_kind_is_refused(position: str, file: Path, word: str) -
     refused(asked(position, file), file, word)
 
 
-@pytest.mark.parametrize("position", ["topology", "resources"])
-def test_flows_elsewhere_are_refused(tmp_path: Path, position: str) -> None:
+@pytest.mark.parametrize(("position", "place"), [("topology", "1:1"), ("resources", "1:3")])
+def test_flows_elsewhere_are_refused(tmp_path: Path, position: str, place: str) -> None:
     (tmp_path / "flows.yaml").write_text(FLOW)
-    refused(asked(position, tmp_path / "flows.yaml"), f"{tmp_path / 'flows.yaml'}:1:1")
+    refused(asked(position, tmp_path / "flows.yaml"), f"{tmp_path / 'flows.yaml'}:{place}")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_flows_elsewhere_are_refused(tmp_path: Path, position: str) -> None:
         pytest.param(
             rule("      protocol: ICMP\n      source: {notPorts: [80]}\n"), "11:16", ("needs a protocol",), id="ICMP"
         ),
-        pytest.param(policy(kind="StagedNetworkPolicy"), "2:7", ("not supported yet",), id="kind to come"),
+        pytest.param(policy(kind="WorkloadEndpoint"), "2:7", ("topology",), id="kind of the topology's"),
         pytest.param(
             policy("  doNotTrack: true\n", kind="GlobalNetworkPolicy", meta=""), "6:3", ("spec.doNotTrack",), id="field"
         ),
@@ -239,7 +239,6 @@ def test_thousand_errors_are_cut_short_and_say_so_last(resources: Path) -> None:
     ("entry", "word"),
     [
         ("from: x/a, to: x/q, protocol: TCP, port: 80", "unknown end 'x/q'"),
-        ("from: node-1, to: x/a, protocol: TCP, port: 80", "'node-1' is a node"),
         ("from: x/a, to: x/b, protocol: TCP, port: 0", "is not a port"),
         ("from: x/a, to: x/b, protocol: TCP, port: 65536", "is not a port"),
         ("from: x/a, to: x/b, protocol: TCP, port: http", "is not a port"),

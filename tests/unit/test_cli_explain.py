@@ -42,7 +42,7 @@ def test_explanation_of_every_flow_names_what_decides_it(files: list[Any]) -> No
         assert told["verdict"] == ("allow" if verdict.allowed else "deny")
         assert told["decided_by"] == decided
         if "rule" in decided and "kind" in decided:
-            (direction,) = (each for each in told["directions"] if each["direction"] == decided["direction"])
+            direction = [each for each in told["directions"] if each["decided_by"] == decided][-1]
             wanted = (decided["kind"], decided["namespace"], decided["name"], decided["rule"])
             assert rules_that_matched(direction)[-1] == wanted
 
