@@ -7,13 +7,12 @@ import errno
 import os
 import signal
 import sys
-from contextlib import suppress
 from importlib import import_module
 
 import click
 
 from lab.errors import HostError, LabError
-from lab.report.terminal import complain
+from lab.report.terminal import complain, give_up_stderr
 
 __all__ = ["cli", "main"]
 
@@ -63,8 +62,10 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.ClickException as mistake:
-        with suppress(OSError):
+        try:
             mistake.show()
+        except OSError:
+            give_up_stderr()
         status = EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: it would change the exit code

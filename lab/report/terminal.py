@@ -8,7 +8,7 @@ import sys
 
 import click
 
-__all__ = ["complain", "say"]
+__all__ = ["complain", "give_up_stderr", "say"]
 
 
 def say(text: str) -> None:
@@ -24,4 +24,9 @@ def complain(text: str) -> None:
     try:
         click.echo(text, err=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        give_up_stderr()
+
+
+def give_up_stderr() -> None:
+    """Let what stderr did not take go nowhere: Python would try again at exit, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

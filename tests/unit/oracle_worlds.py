@@ -114,6 +114,8 @@ def entity_rules(draw):
             max_size=2,
         )
     )
+    if "services" in asked:
+        asked -= {"ports", "not_ports"}  # the API refuses them together
     return EntityRule(
         nets=draw(nets) if "nets" in asked else (),
         not_nets=draw(nets) if "not_nets" in asked else (),
