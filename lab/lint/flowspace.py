@@ -11,7 +11,7 @@ __all__ = ["flow_space"]
 
 _ALIKE = 2
 """Workloads kept of each kind: what one may send to the other must be among the flows."""
-_MOST_FLOWS = 50_000
+_MOST_FLOWS = 30_000
 
 
 def flow_space(topology: Topology) -> tuple[Flow, ...]:

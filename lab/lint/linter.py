@@ -8,7 +8,6 @@ from itertools import chain
 
 from lab.lint.contradictions import contradictions
 from lab.lint.finding import Findings
-from lab.lint.flowspace import flow_space
 from lab.lint.names import lost_accounts, lost_labels, lost_ports, lost_profiles, lost_services, lost_tiers
 from lab.lint.nobody import Labels, nobody_asked, nobody_selected
 from lab.lint.passed_over import passed_over
@@ -18,7 +17,6 @@ from lab.lint.shadows import shadowed_rules
 from lab.lint.staged import staged_changes
 from lab.lint.untracked import one_way_rules
 from lab.lint.unused import unused_profiles, unused_sets, unused_tiers
-from lab.oracle import Oracle
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
 
@@ -31,8 +29,8 @@ def lint(topology: Topology, resources: Resources, flows: Sequence[Flow] | None 
     ``flows`` are those on which verdicts are compared (staged policies, Deny rules that are passed over); without
     them the default ones, thinned out where there are very many. Raises TopologyError for a flow that cannot be judged.
     """
-    scene = Scene(topology, resources, flow_space(topology) if flows is None else flows)
-    labels, verdicts = Labels(scene), Oracle(topology, resources).verdicts(scene.flows)
+    scene = Scene(topology, resources, flows)
+    labels = Labels(scene)
     found = chain(
         contradictions(scene),
         nobody_selected(scene, labels),
@@ -42,7 +40,7 @@ def lint(topology: Topology, resources: Resources, flows: Sequence[Flow] | None 
         *(check(scene) for check in (unused_profiles, unused_sets, unused_tiers)),
         *(check(scene) for check in (http_without_sidecar, left_out_rules, pointless_deletes, unreachable_rules)),
         *(check(scene) for check in (shadowed_rules, one_way_rules)),
-        passed_over(scene, verdicts),
-        staged_changes(scene, verdicts),
+        passed_over(scene),
+        staged_changes(scene),
     )
     return Findings(tuple(sorted(found, key=lambda finding: finding.rank)))

@@ -173,7 +173,8 @@ class _Sides:
         nets = [net for _, found in passing for net in found]
         if side.nets and not any(_overlap(net, other) for net in nets for other in side.nets):
             return "those whom its selectors allow are outside its nets"
-        if side.not_nets and nets and all(covers(side.not_nets, net) for net in nets):
+        families = {net.version for net in side.not_nets}  # in another one the rule is absent
+        if side.not_nets and nets and all(covers(side.not_nets, net) for net in nets if net.version in families):
             return "those whom its selectors allow are all within its notNets"
         return self._of_own_side(written, name, passing)
 

@@ -14,7 +14,6 @@ from lab.oracle.host_stages import Stage
 from lab.oracle.question import Questioner
 from lab.oracle.settings import felix_settings
 from lab.oracle.table import Entry, RuleTable
-from lab.oracle.verdict import Verdict
 from lab.policy.resources import Action
 from lab.topology import Flow
 
@@ -30,17 +29,17 @@ class _Jumped:
     count: int = 0
 
 
-def passed_over(scene: Scene, verdicts: list[Verdict]) -> Iterator[Finding]:
+def passed_over(scene: Scene) -> Iterator[Finding]:
     """A finding for each such Deny, with an example. That of the same tier's earlier Allow is what order is for."""
+    denies = {way: _denies(table) for way, table in scene.tables.items()}
+    if not any(denies.values()) or not _can_jump(scene):
+        return
     settings = {node: felix_settings(scene.resources.felix_configurations, node) for node in scene.topology.nodes}
     paths = Paths(scene.topology, scene.resources, scene.world, settings)
     questioner = Questioner(scene.topology, scene.world, paths)
-    denies = {way: _denies(table) for way, table in scene.tables.items()}
     found: dict[tuple[Way, int], _Jumped] = {}
-    for flow, verdict in zip(scene.flows, verdicts, strict=True):
-        if not verdict.allowed or not any(denies.values()):
-            continue
-        for stage in questioner.question(flow).steps:
+    for flow, verdict in zip(scene.flows, scene.verdicts, strict=True):
+        for stage in questioner.question(flow).steps if verdict.allowed else ():
             if isinstance(stage, Stage):
                 _look(scene, denies, stage, flow, found)
     for (way, position), jumped in found.items():
@@ -56,6 +55,13 @@ def passed_over(scene: Scene, verdicts: list[Verdict]) -> Iterator[Finding]:
                 f"the Deny matches {jumped.count} flows that get through: {_spell(jumped.by)} comes first",
                 (ShownFlow(jumped.flow, allowed=True),),
             )
+
+
+def _can_jump(scene: Scene) -> bool:
+    """Whether there is a rule to jump from: a Pass, or anything in a tier before the last that has policies."""
+    used = [tier for tier in scene.tiers if tier.policies]
+    rules = (rule for tier in used for policy in tier.policies for group in policy.rules.values() for rule in group)
+    return len(used) > 1 or any(rule.action is Action.PASS for rule in rules)
 
 
 def _denies(table: RuleTable) -> int:

@@ -9,6 +9,8 @@ from functools import cached_property
 from ipaddress import ip_network
 
 from lab.lint.finding import About
+from lab.lint.flowspace import flow_space
+from lab.oracle import Oracle, Verdict
 from lab.oracle.host_hooks import Hook, tiers_at
 from lab.oracle.policies import JudgedPolicy, judged_policy
 from lab.oracle.table import RuleTable
@@ -60,10 +62,11 @@ def identity(policy: Policy | JudgedPolicy) -> tuple[str, str | None, str]:
 
 
 class Scene:
-    """A topology with the resources in it; ``flows`` are those on which verdicts are compared."""
+    """A topology with the resources in it; without ``flows``, the default ones are looked at where any are."""
 
-    def __init__(self, topology: Topology, resources: Resources, flows: Sequence[Flow]) -> None:
-        self.topology, self.resources, self.flows = topology, resources, flows
+    def __init__(self, topology: Topology, resources: Resources, flows: Sequence[Flow] | None = None) -> None:
+        self.topology, self.resources = topology, resources
+        self._flows = flows
         self.world = World(topology, resources)
         self.ends = (*self.world.pods.values(), *self.world.hosts.values())
         """Whoever a policy can select."""
@@ -83,11 +86,13 @@ class Scene:
         return (*pods, *hosts, *((party, found.nets) for found, party in self.world.sets))
 
     def selected(self, policy: Policy) -> tuple[Party, ...]:
-        """Whom a policy selects, or would select if it were not only staged."""
+        """Whom a policy selects, or would if it were not only staged; of no workload are some kinds asked."""
         judged = self.judged[identity(policy)]
-        known = self._selected.get(judged.subject)
+        of_hosts = judged.do_not_track or judged.pre_dnat
+        known = self._selected.get((judged.subject, of_hosts))
         if known is None:
-            known = self._selected[judged.subject] = tuple(filter(judged.selects, self.ends))
+            ends = self.world.hosts.values() if of_hosts else self.ends
+            known = self._selected[judged.subject, of_hosts] = tuple(filter(judged.selects, ends))
         return known
 
     def rules(self) -> Iterator[Written]:
@@ -100,6 +105,16 @@ class Scene:
                 yield from _written(profile, direction)
 
     @cached_property
+    def flows(self) -> Sequence[Flow]:
+        """The flows on which verdicts are compared."""
+        return flow_space(self.topology) if self._flows is None else self._flows
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """What the flows meet now."""
+        return Oracle(self.topology, self.resources).verdicts(self.flows)
+
+    @cached_property
     def tables(self) -> dict[Way, RuleTable]:
         """The rules of all enforced policies at each hook, in the order in which they are asked."""
         return {(hook, way): RuleTable(tiers_at(self.tiers, hook), way) for hook in Hook for way in Direction}
@@ -109,7 +124,7 @@ class Scene:
         """For each end the bits of what applies to it."""
         groups: dict[Hashable, list[JudgedPolicy]] = {}
         for policy in (policy for tier in self.tiers for policy in tier.policies):
-            groups.setdefault(policy.subject, []).append(policy)
+            groups.setdefault((policy.subject, policy.do_not_track or policy.pre_dnat), []).append(policy)
         found: dict[Party, dict[Way, int]] = {party: {} for party in self.ends}
         for policies in groups.values():
             selected = self.selected(self.policies[identity(policies[0])])

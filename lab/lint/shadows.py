@@ -66,6 +66,8 @@ def shadowed_rules(scene: Scene) -> Iterator[Finding]:
         if outcome.has_say or not outcome.complete or not outcome.before:
             continue
         before = list(outcome.before.values())
+        if any(_asks_for_requests(scene, entry, written.direction) for entry in before):
+            continue
         harmless = all(_does(entry) is action_of(written.rule) for entry in before)
         severity: Severity = "info" if harmless else "warning"
         message = f"the rule never decides: {_spell_all(before)} {'decides' if len(before) == 1 else 'decide'} before"
@@ -94,6 +96,15 @@ def _try(shadows: Shadows, trials: Trials, spots: list[Spot]) -> Outcome:
             if entry is not None:
                 outcome.before[spot.table.entries.index(entry)] = entry
     return outcome
+
+
+def _asks_for_requests(scene: Scene, entry: Entry, direction: Direction) -> bool:
+    """Whether a rule matches HTTP: what it does not match, a proxy hands on to the rules behind it."""
+    if entry.policy is None or entry.rule is None:
+        return False
+    policy = scene.policies[identity(entry.policy)]
+    rules = policy.ingress if direction is Direction.INGRESS else policy.egress
+    return getattr(rules[entry.rule.index], "http", None) is not None
 
 
 def _does(entry: Entry) -> Action:

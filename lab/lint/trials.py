@@ -3,27 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
 from lab.lint.scene import Scene, Way
 from lab.lint.witnesses import Witnesses
 from lab.oracle.conditions import Condition
-from lab.oracle.packet import Packet, Part
+from lab.oracle.host_hooks import Hook
+from lab.oracle.packet import Packet, Part, Side
 from lab.oracle.rules import JudgedRule
 from lab.oracle.table import Entry, RuleTable
 from lab.oracle.world import Location, Party
+from lab.policy.resources import Direction
+from lab.topology import Family
+from lab.topology.flows import FAMILIES
 
 __all__ = ["Outcome", "Spot", "Trials"]
 
-_OF_ENDS = frozenset({
-    Part.FAMILY,
-    Part.SOURCE_ADDRESS,
-    Part.DESTINATION_ADDRESS,
-    Part.SOURCE_LABELS,
-    Part.DESTINATION_LABELS,
-})  # fmt: skip
+_SIDES: tuple[Side, Side] = ("source", "destination")
+_PARTS: Mapping[Side, frozenset[Part]] = {
+    "source": frozenset({Part.SOURCE_ADDRESS, Part.SOURCE_LABELS}),
+    "destination": frozenset({Part.DESTINATION_ADDRESS, Part.DESTINATION_LABELS}),
+}
 _OF_SERVICES = frozenset({Part.PROTOCOL, Part.ICMP, Part.SOURCE_PORT, Part.DESTINATION_PORT})
 _MOST_TRIALS = 20_000
 """Packets tried for one rule at one end. Classes of packets are few, so that hardly any rule needs as many."""
@@ -54,6 +56,7 @@ class Trials:
 
     def __init__(self, scene: Scene) -> None:
         self._witnesses = Witnesses(scene)
+        self._known: dict[Condition, dict[Location, bool]] = {}
         self._named = {(port.protocol, port.port) for party in scene.ends for port in party.ports}
 
     def attempt(self, spot: Spot, chain: int, party: Party, outcome: Outcome) -> None:
@@ -80,21 +83,50 @@ class Trials:
 
     def _matching(self, spot: Spot, chain: int, rule: JudgedRule, party: Party) -> Iterator[Packet]:
         """Packets that a rule matches, one of each class."""
-        of_ends = [condition for condition in rule.conditions if condition.part in _OF_ENDS]
-        of_services = [condition for condition in rule.conditions if condition.part in _OF_SERVICES]
-        table, seen = spot.table, set[Hashable]()
-        for ends in self._witnesses.ends(party, *spot.way):
-            if not _meets(ends, of_ends):
+        hook, direction = spot.way
+        own, other = _SIDES if direction is Direction.EGRESS else _SIDES[::-1]
+        for family in FAMILIES:
+            if not self._in_family(rule, family):
                 continue
-            key = (table.standing(chain, ends, _OF_ENDS), _distinct(ends.source), _distinct(ends.destination))
-            if key in seen:
-                continue
-            seen.add(key)
-            yield from self._with_services(table, chain, rule, ends, of_services)
+            near = self._witnesses.own(party, family)
+            if hook is not Hook.NORMAL:
+                near = [*near, *self._witnesses.peers(family)]
+            for here in list(self._classes(spot, chain, rule, own, near)):
+                for there in self._classes(spot, chain, rule, other, self._witnesses.peers(family)):
+                    ends = _between(own, here, there, family)
+                    yield from self._with_services(spot.table, chain, rule, ends)
 
-    def _with_services(
-        self, table: RuleTable, chain: int, rule: JudgedRule, ends: Packet, of_services: list[Condition]
-    ) -> Iterator[Packet]:
+    def _in_family(self, rule: JudgedRule, family: Family) -> bool:
+        stranger = self._witnesses.peers(family)[0]
+        packet = _between("source", stranger, stranger, family)
+        return _meets(packet, [condition for condition in rule.conditions if condition.part is Part.FAMILY])
+
+    def _classes(
+        self, spot: Spot, chain: int, rule: JudgedRule, side: Side, locations: list[Location]
+    ) -> Iterator[Location]:
+        """Those of some locations that a rule lets stand on a side, one of each class that the chain tells apart."""
+        parts, seen = _PARTS[side], set[Hashable]()
+        conditions = [condition for condition in rule.conditions if condition.part in parts]
+        for location in locations:
+            if not all(self._holds(condition, side, location) for condition in conditions):
+                continue
+            packet = _between(side, location, location, location.address.version)
+            key = (spot.table.standing(chain, packet, parts), _distinct(location))
+            if key not in seen:
+                seen.add(key)
+                yield location
+
+    def _holds(self, condition: Condition, side: Side, location: Location) -> bool:
+        """Whether a condition on one side alone holds there; many rules ask the same."""
+        known = self._known.setdefault(condition, {})
+        answer = known.get(location)
+        if answer is None:
+            packet = _between(side, location, location, location.address.version)
+            answer = known[location] = condition.holds(packet)
+        return answer
+
+    def _with_services(self, table: RuleTable, chain: int, rule: JudgedRule, ends: Packet) -> Iterator[Packet]:
+        of_services = [condition for condition in rule.conditions if condition.part in _OF_SERVICES]
         seen: set[Hashable] = set()
         for packet in self._witnesses.services(ends):
             if not _meets(packet, of_services):
@@ -110,6 +142,12 @@ class Trials:
 
 def _meets(packet: Packet, conditions: tuple[Condition, ...] | list[Condition]) -> bool:
     return all(condition.holds(packet) for condition in conditions)
+
+
+def _between(side: Side, one: Location, other: Location, family: Family) -> Packet:
+    """A packet with one location on a side and another on the other side, and a service that is yet to come."""
+    source, destination = (one, other) if side == "source" else (other, one)
+    return Packet(family, 0, source, destination, None, None, None)
 
 
 def _distinct(location: Location) -> Hashable:

@@ -63,7 +63,7 @@ def _unanswered(scene: Scene, witnesses: Witnesses, written: Written, party: Par
     table, chain = scene.tables[way], scene.chains[party].get(way, 0)
     allowed = (
         packet
-        for ends in witnesses.ends(party, Hook.NORMAL, written.direction)
+        for ends in witnesses.ends(party, written.direction)
         for packet in witnesses.services(ends)
         if _decides(written, table.decide(chain, packet))
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from lab.lint.scene import Scene
-from lab.oracle.host_hooks import Hook
 from lab.oracle.packet import Packet
 from lab.oracle.world import Location, Party
 from lab.policy.resources import AdminRule, Direction, KubernetesRule, PortMatch, PortRange, Rule
@@ -45,12 +44,15 @@ class Witnesses:
         self._peers = self._locations(rules)
         self._services = list(_services(rules, scene))
 
-    def ends(self, party: Party, hook: Hook, direction: Direction) -> Iterator[Packet]:
-        """Packets that could be asked about at an end, one for each source and destination; see ``services``."""
+    def peers(self, family: Family) -> list[Location]:
+        """Everywhere where somebody else may be, first where nobody is known to be."""
+        return self._peers[family]
+
+    def ends(self, party: Party, direction: Direction) -> Iterator[Packet]:
+        """Packets that end or begin at an end, one for each source and destination; see ``services``."""
         for family in FAMILIES:
-            peers, own = self._peers[family], self.own(party, family)
-            for here in own if hook is Hook.NORMAL else [*own, *peers]:
-                for there in peers:
+            for here in self.own(party, family):
+                for there in self._peers[family]:
                     ends = (there, here) if direction is Direction.INGRESS else (here, there)
                     yield Packet(family, _ODD_PROTOCOL, *ends, None, None, None)
 
