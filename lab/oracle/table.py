@@ -10,7 +10,7 @@ tests hold the two against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lab.oracle.conditions import Condition
@@ -21,7 +21,21 @@ from lab.oracle.tiers import JudgedTier
 from lab.oracle.verdict import DefaultDecision, RuleDecision, Verdict
 from lab.policy.resources import Action, Direction
 
-__all__ = ["RuleTable", "rule_verdict", "tier_end_verdict"]
+__all__ = ["Entry", "RuleTable", "rule_verdict", "tier_end_verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a bit of a table stands for: a rule of a policy, or (None) the end of a tier.
+
+    ``behind`` is the first bit of the next tier; ``verdict`` is None for what passes on to there.
+    """
+
+    tier: JudgedTier
+    policy: JudgedPolicy | None
+    rule: JudgedRule | None
+    verdict: Verdict | None
+    behind: int
 
 
 def rule_verdict(direction: Direction, tier: JudgedTier, policy: JudgedPolicy, rule: JudgedRule) -> Verdict | None:
@@ -73,6 +87,7 @@ class RuleTable:
     """All rules of all tiers in one direction."""
 
     def __init__(self, tiers: Sequence[JudgedTier], direction: Direction) -> None:
+        self.entries: list[Entry] = []
         self._outcomes: list[tuple[Verdict | None, int]] = []
         self._parts: dict[Part, _PartTable] = {}
         self._bits_of: dict[JudgedPolicy, int] = {}
@@ -101,6 +116,26 @@ class RuleTable:
             standing = standing >> behind << behind
         return None
 
+    def standing(self, chain: int, packet: Packet, parts: Collection[Part] = tuple(Part)) -> int:
+        """The bits of a chain that some parts of a packet leave standing; with all parts, those that match it."""
+        standing = chain
+        for part, table in self._parts.items():
+            if part in parts:
+                standing &= table.survivors(packet)
+        return standing
+
+    def deciding(self, standing: int) -> list[int]:
+        """Of what matches a packet the bits that have a say: those that pass it on, then the one that decides."""
+        found = []
+        while standing:
+            lowest = (standing & -standing).bit_length() - 1
+            found.append(lowest)
+            verdict, behind = self._outcomes[lowest]
+            if verdict is not None:
+                break
+            standing = standing >> behind << behind
+        return found
+
     def _add(self, tier: JudgedTier, direction: Direction) -> None:
         policies = [policy for policy in tier.policies if direction in policy.rules]
         # Log never decides, so it has no bit.
@@ -112,9 +147,13 @@ class RuleTable:
         for policy, rule in rules:
             bit = 1 << len(self._outcomes)
             self._bits_of[policy] |= bit
-            self._outcomes.append((rule_verdict(direction, tier, policy, rule), end + 1))
+            self._enter(Entry(tier, policy, rule, rule_verdict(direction, tier, policy, rule), end + 1))
             self._file(rule, bit)
-        self._outcomes.append((tier_end_verdict(direction, tier), end + 1))
+        self._enter(Entry(tier, None, None, tier_end_verdict(direction, tier), end + 1))
+
+    def _enter(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._outcomes.append((entry.verdict, entry.behind))
 
     def _file(self, rule: JudgedRule, bit: int) -> None:
         for part in Part:

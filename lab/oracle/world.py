@@ -88,9 +88,8 @@ class World:
             # An interface's own addresses are unknown to selectors: only those count that the endpoint tells.
             for address in dict.fromkeys(endpoint.expected_ips):
                 self._hosts_at.setdefault(address, []).append(self.hosts[endpoint.name])
-        self._sets = NetIndex(
-            (net, party) for found in resources.network_sets for party in (self._set(found),) for net in found.nets
-        )
+        self.sets = tuple((found, self._set(found)) for found in resources.network_sets)
+        self._sets = NetIndex((net, party) for found, party in self.sets for net in found.nets)
         self._backends = backends(resources.endpoint_slices)
         self._nodes_at: dict[Address, list[Node]] = {}
         for node in topology.nodes.values():

@@ -9,15 +9,15 @@ from ipaddress import ip_address, ip_network
 from hypothesis import strategies as st
 from oracle_worlds import (
     HERE,
-    KEYS,
     NETS,
-    VALUES,
     calico_policies,
+    directions,
     kubernetes_policies,
     label_selectors,
     labels,
     network_sets,
     profiles,
+    selectors,
     some,
 )
 
@@ -27,16 +27,24 @@ from lab.policy.resources import (
     AdminPolicy,
     AdminPort,
     AdminRule,
+    CalicoPolicy,
+    Direction,
     EndpointSlice,
+    EntityRule,
     Failsafe,
     FelixConfiguration,
     HostEndpoint,
     IpPool,
+    NetworkSet,
     PortRange,
+    Profile,
+    ProtocolMatch,
+    Rule,
     ServiceMatch,
     StagedAction,
     Tier,
 )
+from lab.policy.selector import parse_selector
 from lab.topology import Link, Namespace, Node, Pools, Port, Topology, Workload
 
 POOLS = Pools(ip_network("198.18.0.0/16"), ip_network("fd00:18::/32"))
@@ -190,4 +198,82 @@ resources = st.one_of(
     configurations,
 )
 
-__all__ = ["KEYS", "VALUES", "resources", "topology", "workloads"]
+
+def _dense():
+    """A world in which most changes of a label, an address or a port mean something to somebody."""
+
+    def selecting(text, **fields):
+        return EntityRule(selector=parse_selector(text), **fields)
+
+    def allow(**fields):
+        return Rule(Action.ALLOW, HERE, **fields)
+
+    def policy(name, selector, *ingress, egress=(), namespace=None, **fields):
+        kind = "GlobalNetworkPolicy" if namespace is None else "NetworkPolicy"
+        found = CalicoPolicy(
+            kind, name, namespace, "default", 1.0, parse_selector(selector), None, None, frozenset(Direction),
+            ingress, egress, HERE,
+        )  # fmt: skip
+        return replace(found, **fields)
+
+    def pod(home, name, node, address, **own):
+        addresses = (ip_address(f"198.18.0.{address}"), ip_address(f"fd00:18::{address}"))
+        return Workload(home, name, node, own, "u", addresses, (Port("http", 6, 80),), None, None)
+
+    by_service = EntityRule(services=ServiceMatch("web", "x"))
+    return [
+        Namespace("x", {"k": "1"}, {"u": {"l": "1"}}, HERE),
+        Namespace("y", {"k": "2"}, {"u": {}}, HERE),
+        pod("x", "a", "n1", 1, k="1"),
+        pod("x", "b", "n2", 2, k="2"),
+        pod("y", "a", "n1", 3, l="1"),
+        NetworkSet("s", None, {"k": "1"}, (ip_network("198.18.0.1/32"), ip_network("10.0.0.0/8")), HERE),
+        NetworkSet("t", "x", {"l": "2"}, (ip_network("198.18.0.2/32"),), HERE),
+        HostEndpoint("h", "n1", "eth0", (ADDRESSES[0],), {"k": "1"}, ("open",), (Port("http", 6, 81),), HERE),
+        HostEndpoint("i", "n1", "*", (ADDRESSES[1],), {"l": "1"}, (), (), HERE),
+        EndpointSlice("s-1", "x", "web", (ip_address("198.18.0.1"),), (Port("http", 6, 80),), HERE),
+        Profile("open", (allow(source=selecting("l == '1'")),), (allow(),), {"l": "2"}, HERE),
+        Tier("early", 1.0, pass_by_default=True),
+        policy("p", "has(k)", allow(source=selecting("k == '1'")), allow(source=selecting("!has(l)"))),
+        policy("q", "l == '1'", allow(destination=EntityRule(ports=("http",)), protocol=ProtocolMatch(6, True))),
+        policy("r", "k != '1'", allow(source=by_service), egress=(allow(destination=by_service),), tier="early"),
+        policy("r", "all()", allow(source=selecting("pcns.k == '1' || pcsa.l == '1'")), namespace="x"),
+        policy("f", "has(l)", allow(source=selecting("k in {'1', '2'}")), apply_on_forward=True),
+        policy("d", "k == '1'", allow(), apply_on_forward=True, pre_dnat=True, types=frozenset({Direction.INGRESS})),
+    ]
+
+
+DENSE = _dense()
+
+
+@st.composite
+def edits(draw, resource):
+    """The resource with another value of one of its fields."""
+    other = {
+        Namespace: {"labels": labels},
+        Workload: {
+            "labels": labels,
+            "ports": ports.map(tuple),
+            "addresses": some((), (ip_address("198.18.0.1"),), (ip_address("198.18.0.2"), ip_address("fd00:18::1"))),
+            "profiles": some(None, (), ("open",), ("kns.y", "gone")),
+            "node": some(*NODES),
+        },
+        NetworkSet: {"labels": labels, "nets": some((), (ip_network("198.18.0.1/32"),), (ip_network("0.0.0.0/0"),))},
+        HostEndpoint: {"labels": labels, "node": some(*NODES), "interface": some(None, "*", "eth0", "eth1")},
+        EndpointSlice: {"service": some("web", "db"), "ports": ports.map(tuple)},
+        Profile: {"labels_to_apply": labels},
+        Tier: {"order": some(None, 1.0, 1e9), "pass_by_default": st.booleans()},
+        CalicoPolicy: {
+            "order": some(None, 0.5, 2.0),
+            "tier": some("default", "early", "late"),
+            "selector": selectors,
+            "types": directions,
+        },
+    }.get(type(resource))
+    if other is None:
+        return resource
+    field = draw(some(*other))
+    return replace(resource, **{field: draw(other[field])})
+
+
+__all__ = ["DENSE", "edits", "resources", "topology", "workloads"]

@@ -19,6 +19,8 @@ CASES = {case.id: case for case in load_cases()}
 # The runner's own controls say one word only; that is what they are for.
 CONTROLS = {"control.no-policy", "control.deny-all"}
 
+NODES = {"node-1", "node-2"}
+
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -70,19 +72,35 @@ def test_a_step_asks_about_no_flow_twice(case: Case) -> None:
         assert [entry for number, entry in enumerate(entries) if entry in entries[:number]] == []
 
 
+# What a flow needs is left out of the account, and so is what every dataplane has.
+OPTIONAL = {each for each in Capability if each.value.startswith(("policy.", "host.", "update."))}
+OF_KIND = {
+    "Tier": Capability.TIERS,
+    "Profile": Capability.PROFILES,
+    "NetworkSet": Capability.NETWORK_SETS,
+    "GlobalNetworkSet": Capability.NETWORK_SETS,
+    "HostEndpoint": Capability.HOST_ENDPOINTS,
+    "FelixConfiguration": Capability.HOST_ENDPOINTS,
+    "AdminNetworkPolicy": Capability.ADMIN_POLICIES,
+    "BaselineAdminNetworkPolicy": Capability.ADMIN_POLICIES,
+    "ClusterNetworkPolicy": Capability.ADMIN_POLICIES,
+}
+OF_FIELD = {
+    "natOutgoing": Capability.NAT_OUTGOING,
+    "preDNAT": Capability.PRE_DNAT,
+    "doNotTrack": Capability.DO_NOT_TRACK,
+    "applyOnForward": Capability.APPLY_ON_FORWARD,
+}
+
+
 @every_case
 def test_the_declared_capabilities_are_those_that_the_resources_need(case: Case) -> None:
-    optional = {
-        Capability.TIERS,
-        Capability.PROFILES,
-        Capability.NAMED_PORTS,
-        Capability.NETWORK_SETS,
-        Capability.LIVE_UPDATE,
-    }
     needed = {Capability.LIVE_UPDATE} if len(case.steps) > 1 else set()
     for document in _documents(case):
         needed |= _needed_by(document)
-    declared = case.capabilities & optional
+    if not case.provable and any(flow.entry["to"] in NODES for step in case.steps for flow in step.flows):
+        needed.add(Capability.HOST_ENDPOINTS)  # what a workload may send its own node is a setting, the default too
+    declared = case.capabilities & OPTIONAL
     # A case about bare workloads needs profiles (their absence) without defining any.
     assert needed <= declared <= needed | {Capability.PROFILES}
 
@@ -93,14 +111,20 @@ def _documents(case: Case) -> Iterator[dict[str, Any]]:
 
 
 def _needed_by(document: dict[str, Any]) -> set[Capability]:
-    of_kind = {
-        "Tier": Capability.TIERS,
-        "Profile": Capability.PROFILES,
-        "NetworkSet": Capability.NETWORK_SETS,
-        "GlobalNetworkSet": Capability.NETWORK_SETS,
-    }
-    found = {of_kind[document["kind"]]} if document["kind"] in of_kind else set()
-    return found | ({Capability.NAMED_PORTS} if any(_port_names(document.get("spec"))) else set())
+    kind, spec = document["kind"], document.get("spec") or {}
+    found = {OF_KIND[kind]} if kind in OF_KIND else set()
+    if kind not in {"Service", "EndpointSlice", "HostEndpoint"} and any(_port_names(spec)):
+        found.add(Capability.NAMED_PORTS)
+    if any("services" in rule.get(side, {}) for rule in _rules(spec) for side in ("source", "destination")):
+        found.add(Capability.SERVICES)
+    # applyOnForward comes with the two that are asked earlier, and says nothing of its own there.
+    first = next((field for field in OF_FIELD if spec.get(field)), None)
+    return found | ({OF_FIELD[first]} if first else set())
+
+
+def _rules(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for direction in ("ingress", "egress"):
+        yield from spec.get(direction, ())
 
 
 def _port_names(value: Any) -> Iterator[str]:
@@ -111,7 +135,7 @@ def _port_names(value: Any) -> Iterator[str]:
     elif isinstance(value, dict):
         for key, part in value.items():
             given = part if isinstance(part, list) else [part]
-            if key in {"ports", "notPorts", "port"}:
+            if key in {"ports", "notPorts", "port", "namedPort", "destinationNamedPort"}:
                 yield from (port for port in given if isinstance(port, str) and not re.fullmatch(r"[0-9:]+", port))
             yield from _port_names(part)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from compile_draws import resources, topology
+from compile_draws import DENSE, edits, resources, topology
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -34,9 +34,9 @@ POLICIES = (CalicoPolicy, KubernetesNetworkPolicy, AdminPolicy)
 class Changes(RuleBasedStateMachine):
     """A long-lived compiler whose nodes live from its deltas alone, beside a plain list of what there is."""
 
-    @initialize(first=st.lists(resources, max_size=12))
+    @initialize(first=st.lists(resources, max_size=4))
     def begin(self, first):
-        self.there = {identity_of(resource): resource for resource in first}
+        self.there = {identity_of(resource): resource for resource in [*DENSE, *first]}
         self.compiler = Compiler(*self.world())
         self.snapshots = self.compiler.snapshots()
 
@@ -44,10 +44,28 @@ class Changes(RuleBasedStateMachine):
     def change(self, changed, data):
         """Some resources come or change, and some that are there go, in one step."""
         gone = data.draw(st.lists(st.sampled_from(sorted(self.there)), max_size=2, unique=True)) if self.there else []
-        removed = [self.there.pop(identity) for identity in gone]
-        self.there.update((identity_of(resource), resource) for resource in changed)
-        for node, delta in self.compiler.update(changed, removed).items():
+        self.step(changed, [self.there.pop(identity) for identity in gone])
+
+    @rule(data=st.data())
+    def edit(self, data):
+        """One field of one resource gets another value."""
+        if self.there:
+            self.step([data.draw(edits(self.there[data.draw(st.sampled_from(sorted(self.there)))]))], [])
+
+    @rule(data=st.data())
+    def go_and_come(self, data):
+        """Something goes, and in the next step it is there again."""
+        if self.there:
+            gone = self.there.pop(data.draw(st.sampled_from(sorted(self.there))))
+            self.step([], [gone])
+            assert self.snapshots == compile_snapshots(*self.world())
+            self.step([gone], [])
+
+    def step(self, put, removed):
+        self.there.update((identity_of(resource), resource) for resource in put)
+        for node, delta in self.compiler.update(put, removed).items():
             assert not delta.is_empty
+            assert delta.members.keys().isdisjoint(delta.ip_sets.keys() | delta.removed_ip_sets)
             self.snapshots[node] = apply_delta(self.snapshots[node], delta)
 
     @rule(data=st.data())
@@ -74,7 +92,7 @@ class Changes(RuleBasedStateMachine):
 
 
 Changes.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=60,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],

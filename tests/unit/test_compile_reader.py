@@ -13,11 +13,25 @@ from snapshot_reader import flow_allowed
 
 from lab.oracle import Oracle
 from lab.policy.compile import compile_snapshots
+from lab.policy.resources import CalicoPolicy, Profile
 
 # Host endpoints without an interface on the node: they take part in selectors and named ports alone.
 elsewhere = host_endpoints.map(lambda found: replace(found, node="node-1", interface="eth9"))
 # The reader has no connection tracking that could call a packet invalid.
 untracked = configurations.map(lambda found: replace(found, drop_invalid=None))
+
+
+def readable(owner):
+    """The Calico policy or profile without what its reader refuses: ports beside a service at a destination."""
+
+    def without_ports(rule):
+        to = rule.destination
+        return rule if to.services is None else replace(rule, destination=replace(to, ports=()))
+
+    if not isinstance(owner, CalicoPolicy | Profile):
+        return owner
+    ingress, egress = (tuple(map(without_ports, rules)) for rules in (owner.ingress, owner.egress))
+    return replace(owner, ingress=ingress, egress=egress)
 
 
 def by_node(configuration):
@@ -49,7 +63,12 @@ def worlds(draw):
         for policy in resources.policies
         if not hasattr(policy, "priority") or priorities[policy.baseline, policy.priority] == by_name(policy)
     ]
-    return World(draw(topologies()), replace(resources, policies=tuple(kept)))
+    resources = replace(
+        resources,
+        policies=tuple(map(readable, kept)),
+        profiles=tuple(map(readable, resources.profiles)),
+    )
+    return World(draw(topologies()), resources)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
