@@ -3,6 +3,7 @@
 
 A plugin is a class registered under the entry-point group ``policylab.dataplanes``. The lab makes one
 instance for each node and calls, in this order: ``start`` once, ``apply`` any number of times, ``stop`` once.
+Calls to the instances of different nodes may come at the same time, from different threads.
 """
 
 from __future__ import annotations

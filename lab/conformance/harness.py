@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -65,9 +66,16 @@ class Harness:
     def apply(self, resources: Resources) -> None:
         """Compile the resources and put every node's snapshot in force."""
         snapshots = compile_snapshots(self.topology, resources)
-        for name, plane in self._planes.items():
+
+        def put(name: str) -> None:
             with self._asking(name, "apply"):
-                plane.apply(snapshots[name])
+                self._planes[name].apply(snapshots[name])
+
+        # Nodes are machines of their own, and most of an apply is waiting for the kernel: all nodes wait together.
+        with ThreadPoolExecutor(max_workers=len(self._planes)) as nodes:
+            done = [nodes.submit(put, name) for name in self._planes]
+        for each in done:
+            each.result()
         self._serve(resources)
 
     def _serve(self, resources: Resources) -> None:
