@@ -200,10 +200,13 @@ def _syntax_error(problem: yaml.YAMLError, text: str, file: str, error: type[Lab
         what = f"is not text: it holds the control character 0x{ord(text[position]):02x}"
         return error(what, place=Place(file, line, column), allowed="YAML or JSON in UTF-8")
     place = Place(file, mark.line + 1, mark.column + 1)
+    said = getattr(problem, "problem", None) or str(problem)
+    if "nesting depth" in said:  # newer parsers look ahead, and give up before our own limit is met
+        return error("nested too deeply", place=place, allowed=f"at most {MAX_DEPTH} levels")
     lines = text.splitlines()
     if mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
         return error("a tab where only blanks may stand", place=place, next_step="indent with blanks")
-    return error(f"broken YAML: {getattr(problem, 'problem', None) or problem}", place=place)
+    return error(f"broken YAML: {said}", place=place)
 
 
 def _control_character(text: str) -> int:
