@@ -11,7 +11,7 @@ from lab.lint.finding import Finding
 from lab.lint.satisfiable import is_satisfiable
 from lab.lint.scene import Scene, Written, about
 from lab.lint.words import Vocabulary
-from lab.oracle.admin import is_subject
+from lab.oracle.admin import is_subject, unknown_field
 from lab.oracle.kubernetes import selects
 from lab.oracle.peers import PartyTest, party_test
 from lab.oracle.world import Party
@@ -151,7 +151,7 @@ class _Sides:
                         yield f"nobody in the topology is the {name} that the rule asks for: {reason}"
             case KubernetesRule(peers=peers):
                 yield from self._of_peers(peers, [self._of_kubernetes(peer, written) for peer in peers])
-            case AdminRule(peers=admin_peers):
+            case AdminRule(peers=admin_peers) as admin_rule if not unknown_field(admin_rule, written.direction):
                 yield from self._of_peers(admin_peers, [self._of_admin(peer) for peer in admin_peers])
 
     def _of_peers(self, peers: Sequence[object], reasons: Sequence[str | None]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from lab.oracle.world import Location, Party
 from lab.policy.resources import Action, AdminPeer, AdminPort, AdminRule, Direction
 from lab.protocols import protocol_label
 
-__all__ = ["is_subject", "judged_admin_rules"]
+__all__ = ["is_subject", "judged_admin_rules", "unknown_field"]
 
 
 def is_subject(peer: AdminPeer, party: Party) -> bool:
@@ -43,7 +43,7 @@ def judged_admin_rules(rules: tuple[AdminRule, ...], direction: Direction) -> tu
 
 
 def _judged(index: int, rule: AdminRule, direction: Direction) -> JudgedRule:
-    unknown = _unknown_field(rule, direction)
+    unknown = unknown_field(rule, direction)
     if unknown is None:
         return JudgedRule(index, rule.action, rule.place, tuple(_conditions(rule, direction)))
     if rule.action is Action.ALLOW:
@@ -51,8 +51,8 @@ def _judged(index: int, rule: AdminRule, direction: Direction) -> JudgedRule:
     return JudgedRule(index, Action.DENY, rule.place, ())
 
 
-def _unknown_field(rule: AdminRule, direction: Direction) -> str | None:
-    """The field that holds something unknown; a domain name is known to rules that allow only."""
+def unknown_field(rule: AdminRule, direction: Direction) -> str | None:
+    """The field that holds something unknown, for which the rule fails closed; domain names are for Allow only."""
     for peer in rule.peers:
         named = peer.domain_names is not None
         if peer == AdminPeer() or (named and rule.action is not Action.ALLOW):

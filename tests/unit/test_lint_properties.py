@@ -3,18 +3,42 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
-from oracle_worlds import World, flows_of, worlds
+from ipaddress import ip_address
+
+from hypothesis import HealthCheck, example, given, settings
+from oracle_worlds import HERE, POOLS, World, flows_of, worlds
 
 from lab.lint.linter import lint
 from lab.oracle import Oracle, RuleDecision
-from lab.policy.resources import Resources
+from lab.policy.resources import Action, AdminPeer, AdminPolicy, AdminPort, AdminRule, LabelSelector, Resources
+from lab.topology import Namespace, Node, Topology, Workload
 
 IDLE_RULES = {"lint.rule-never-matches", "lint.rule-shadowed", "lint.rule-unreachable"}
+
+EVERYBODY, NOBODY = LabelSelector({}, ()), LabelSelector({"k": "nobody"}, ())
+
+
+def pod(index: int) -> Workload:
+    addresses = ip_address(f"198.18.0.{index}"), ip_address(f"fd00:18::{index}")
+    return Workload("x", f"w{index}", "node-1", {}, None, addresses, (), None, None)
+
+
+TWO = Topology(
+    "two", POOLS, POOLS, {"node-1": Node("node-1", "namespace", {}, ())}, {"x": Namespace("x", {}, {})},
+    {w.name: w for w in (pod(1), pod(2))}, {}, (),
+)  # fmt: skip
+
+
+def denying_nobody_on_an_unknown_port() -> World:
+    """A rule that fails closed as a whole: it denies everything, though nobody is its peer."""
+    rule = AdminRule("", Action.DENY, (AdminPeer(namespaces=NOBODY),), (AdminPort(),), HERE)
+    policy = AdminPolicy("AdminNetworkPolicy", "p", False, 0, AdminPeer(namespaces=EVERYBODY), (), (rule,), HERE)
+    return World(TWO, Resources(policies=(policy,)))
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(worlds())
+@example(denying_nobody_on_an_unknown_port())
 def test_rules_of_which_lint_says_that_they_are_idle_decide_nothing(world: World) -> None:
     resources = world.resources
     assert isinstance(resources, Resources)
