@@ -17,6 +17,7 @@ from lab.fabric.namespace import aside, refused
 from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.netlink import Message
 from lab.fabric.plan import UNDERLAY, PlannedPort, plan
+from lab.fabric.programs import Programs
 from lab.topology import Address, Topology
 
 __all__ = ["EndPort", "Lab"]
@@ -74,6 +75,7 @@ class Lab:
         self.topology = topology
         self._plan = plan(topology)
         self._stack = ExitStack()
+        self._programs: Programs | None = None
         self.longest_path = self._plan.longest_path
 
     def __enter__(self) -> Self:
@@ -97,6 +99,17 @@ class Lab:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def programs(self) -> Programs:
+        """Starts programs that run on in the lab's hosts, in a cgroup of the lab's own, made when first asked for.
+
+        Raises HostError when there can be none.
+        """
+        if self._programs is None:
+            self._programs = Programs()
+            self._stack.callback(self._programs.close)
+        return self._programs
 
     @contextmanager
     def mute(self) -> Iterator[None]:

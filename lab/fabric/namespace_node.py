@@ -15,7 +15,7 @@ from lab.fabric import settings
 from lab.fabric.namespace import Result, in_namespace
 from lab.fabric.node import Completed
 
-__all__ = ["NamespaceNode"]
+__all__ = ["NamespaceNode", "tool_path"]
 
 # Where tools for networks lie; not in every user's path.
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -106,9 +106,14 @@ class NamespaceNode:
         return self.inside(read)
 
 
+def tool_path() -> str:
+    """Where commands are looked for: the user's path, and behind it the system's."""
+    return f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}"
+
+
 def _spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a command in this thread's namespace."""
-    environment = os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}"}
+    environment = os.environ | {"PATH": tool_path()}
     pipe = subprocess.PIPE
     try:
         return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env=environment)
