@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes away what the kernel does not when a lab's process dies: programs that run on, and cgroup directories.
+"""Takes away what the kernel does not when a lab's process dies: programs that run on, cgroups, containers, files.
 
 A small process in a session of its own holds one end of a socket pair. What it has to take away it is told over that
 socket before the thing can outlive the lab; when the other end is closed, by ``close`` or by the lab's death, it does
@@ -20,8 +20,8 @@ from lab.fabric import watcher_process
 
 __all__ = ["Watcher"]
 
-END_SECONDS: Final = 10.0
-"""How long ``close`` waits for what takes some milliseconds."""
+END_SECONDS: Final = 60.0
+"""How long ``close`` waits for what takes some milliseconds, or with containers on a busy daemon some seconds."""
 
 
 class Watcher:
@@ -50,6 +50,14 @@ class Watcher:
     def empty(self, cgroup: Path) -> None:
         """Have a directory of cgroup v2 removed at the end, and all that runs in it killed."""
         self._socket.send(watcher_process.EMPTY + os.fsencode(cgroup))
+
+    def remove(self, path: Path) -> None:
+        """Have a file, or a directory with all that is in it, removed at the end, if it is there by then."""
+        self._socket.send(watcher_process.REMOVE + os.fsencode(path))
+
+    def remove_containers(self, daemon: Path, label: str) -> None:
+        """Have the containers with this label removed at the end, by the Docker daemon behind that socket."""
+        self._socket.send(watcher_process.CONTAINERS + os.fsencode(daemon) + b" " + label.encode())
 
     def close(self) -> None:
         """Have everything taken away now, and wait until it is; raises HostError when something stays."""
