@@ -32,8 +32,8 @@ __all__ = [
     "read_documents",
 ]
 
-MAX_BYTES = 16 * 1024 * 1024
-"""The largest file that is read: a policy set of 100,000 networks is about 3 MiB."""
+MAX_BYTES = 64 * 1024 * 1024
+"""A file of this size is not read: a policy set of 100,000 networks is about 3 MiB."""
 _PIECE_BYTES = 1 << 20
 _NO_WRITER_SECONDS = 5
 """How long a named pipe may have nobody at its other end."""
@@ -99,7 +99,7 @@ def document_of(value: Any, source: str) -> Document:
 def read_documents(path: Path, error: type[LabError]) -> list[Document]:
     """All documents of a YAML or JSON file that say something; a file of comments alone gives [].
 
-    Raises ``error`` for a file that cannot be read or is larger than MAX_BYTES, and for all that
+    Raises ``error`` for a file that cannot be read or has MAX_BYTES or more, and for all that
     ``parse_documents`` refuses. The file is not read before its size is known to be bearable.
     """
     return parse_documents(_read(path, error), str(path), error)
@@ -124,10 +124,10 @@ def _read(path: Path, error: type[LabError]) -> bytes:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise error("is a directory, not a file", place=str(path), next_step="name a YAML file")
-        if status.st_size <= MAX_BYTES:
+        if status.st_size < MAX_BYTES:
             with FileIO(path, opener=_open_without_waiting) as stream:
                 data = _read_all(stream, path, error)
-            if len(data) <= MAX_BYTES:
+            if len(data) < MAX_BYTES:
                 return data
     except FileNotFoundError:
         raise error("no such file", place=str(path)) from None
@@ -136,7 +136,7 @@ def _read(path: Path, error: type[LabError]) -> bytes:
     raise error(
         "the file is too large",
         place=str(path),
-        allowed=f"at most {MAX_BYTES} bytes ({MAX_BYTES >> 20} MiB)",
+        allowed=f"less than {MAX_BYTES} bytes ({MAX_BYTES >> 20} MiB)",
         next_step="split it into several files",
     )
 
@@ -147,13 +147,13 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def _read_all(stream: FileIO, path: Path, error: type[LabError]) -> bytes:
-    """Read to the end, or a little more than MAX_BYTES: pipes and devices have no size beforehand."""
+    """Read to the end, or to MAX_BYTES and a little more: pipes and devices have no size beforehand."""
     data = bytearray()
     poll = select.poll()
     poll.register(stream, select.POLLIN)
     awaits_writer = _is_named_pipe(stream)
     patience = _NO_WRITER_SECONDS if awaits_writer else _SILENT_SECONDS
-    while len(data) <= MAX_BYTES:
+    while len(data) < MAX_BYTES:
         piece = stream.read(_PIECE_BYTES)
         if piece:
             data += piece

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ __all__ = [
     "PolicyError",
     "TopologyError",
 ]
+
+
+_LONG_WORD = re.compile(r"(\S{200})\S+")
+"""A name that a file gives may be as long as the file; the message about it is one that people read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class LabError(Exception):
         self.next_step = next_step
 
     def __str__(self) -> str:
-        head = self.what if self.place is None else f"{self.place}: {self.what}"
+        what = _LONG_WORD.sub(r"\1...", self.what)
+        head = what if self.place is None else f"{self.place}: {what}"
         parts = [head]
         if self.value is not None:
             parts.append(f"given: {self.value!r}")

@@ -106,7 +106,7 @@ def test_file_that_holds_nothing_is_refused(position: str) -> None:
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_endless_file_is_refused_in_time(position: str) -> None:
-    refused(asked(position, "/dev/zero"), "/dev/zero", "too large", "16 MiB")
+    refused(asked(position, "/dev/zero"), "/dev/zero", "too large", "64 MiB")
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -114,7 +114,7 @@ def test_file_of_64_mib_is_refused_unread(tmp_path: Path, position: str) -> None
     file = tmp_path / "large.yaml"
     with file.open("wb") as stream:
         stream.truncate(64 << 20)
-    refused(asked(position, file), file, "too large", "16 MiB")
+    refused(asked(position, file), file, "too large", "64 MiB")
 
 
 @pytest.mark.parametrize("position", POSITIONS)

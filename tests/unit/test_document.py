@@ -266,8 +266,15 @@ def test_too_large_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     with path.open("wb") as stream:
         stream.truncate(MAX_BYTES * 4)
-    with pytest.raises(PolicyError, match=f"too large; allowed: at most {MAX_BYTES} bytes"):
+    with pytest.raises(PolicyError, match=f"too large; allowed: less than {MAX_BYTES} bytes"):
         read_documents(path, PolicyError)
+
+
+def test_name_as_long_as_a_file_is_cut_in_the_message(tmp_path: Path) -> None:
+    for text in ("a: *{0}", "a: !{0} 1", "? {0}\n: 1\n? {0}\n: 2"):
+        with pytest.raises(PolicyError, match=r"xxx\.\.\.") as refused:
+            read_documents(write(tmp_path, text.format("x" * 100_000).encode()), PolicyError)
+        assert len(str(refused.value)) < 1000
 
 
 def test_endless_stream_is_refused() -> None:
