@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a dataplane plugin is: the only module that a plugin must import.
+"""What a plugin is: the only module that a plugin must import.
 
-A plugin is a class registered under the entry-point group ``policylab.dataplanes``. The lab makes one
-instance for each node and calls, in this order: ``start`` once, ``apply`` any number of times, ``stop`` once.
-Calls to the instances of different nodes may come at the same time, from different threads.
+A plugin is a class registered under the entry-point group ``policylab.dataplanes`` or ``policylab.accelerators``.
+The lab makes one instance for each node and calls, in this order: ``start`` once, ``apply`` any number of times,
+``stop`` once. Calls to one instance come one after another; to those of different nodes they may come at the same
+time, from different threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from lab.errors import DataplaneError, HostError, LabError
 from lab.fabric.node import Completed, Node
@@ -39,6 +40,7 @@ from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP, UDPLITE,
 from lab.topology import Address, Net
 
 __all__ = [
+    "API_VERSION",
     "ICMP",
     "ICMPV6",
     "PORT_PROTOCOLS",
@@ -46,6 +48,7 @@ __all__ = [
     "TCP",
     "UDP",
     "UDPLITE",
+    "Accelerator",
     "Action",
     "Address",
     "Capability",
@@ -65,6 +68,7 @@ __all__ = [
     "Net",
     "Node",
     "NodeSettings",
+    "Planned",
     "PolicyId",
     "PortMember",
     "PortRange",
@@ -79,6 +83,10 @@ __all__ = [
     "apply_delta",
     "protocol_label",
 ]
+
+
+API_VERSION: Final = 1
+"""The version of this contract. It grows when a plugin made for the one before would no longer be right."""
 
 
 class Capability(Enum):
@@ -107,10 +115,28 @@ class Capability(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How verdicts came about: packet counters by name, and the ruleset in force as the kernel tells it."""
+    """How verdicts came about: counters by name, the ruleset in force as the kernel tells it, and facts.
+
+    A counter only grows between two calls of ``apply``. A fact is what is neither a number nor a rule, by name:
+    ``{"eth0.xdp": "native"}``.
+    """
 
     counters: Mapping[str, int] = field(default_factory=dict)
     ruleset: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What an accelerator would do with one part of a snapshot.
+
+    ``what`` names it as its user does ("GlobalNetworkPolicy block rule 0 on eth0"), ``because`` says why, above all
+    why not.
+    """
+
+    what: str
+    accelerated: bool
+    because: str
 
 
 class Dataplane(Protocol):
@@ -124,6 +150,8 @@ class Dataplane(Protocol):
     """
 
     name: ClassVar[str]
+    api_version: ClassVar[int]
+    """The API_VERSION that the plugin was made for, as a number."""
     capabilities: ClassVar[frozenset[Capability]]
 
     def __init__(self, node: Node) -> None: ...
@@ -138,6 +166,7 @@ class Dataplane(Protocol):
         ``delta`` says what is different from the snapshot of the last ``apply`` that returned:
         ``apply_delta(before, delta) == snapshot``. It only saves work: a plugin may ignore it, and must do without
         where it is None (the first time, after an ``apply`` that raised, or when nobody knows).
+        A delta may be empty, and a snapshot may come again: both leave everything as it is.
         """
         ...
 
@@ -147,4 +176,67 @@ class Dataplane(Protocol):
 
     def evidence(self) -> Evidence:
         """Counters and ruleset as they stand now."""
+        ...
+
+
+class Accelerator(Protocol):
+    """Takes work off whichever dataplane is on the node, and never changes a verdict.
+
+    For each new snapshot the lab calls ``prepare``, then the dataplane's ``apply``, then ``apply``. So what is
+    accelerated is at any moment at most what the snapshot in force says, and no verdict depends on which of the
+    two came first. When the dataplane's ``apply`` raises, ``apply`` gets the snapshot that is still in force; at the
+    very first one there is none, and nothing is called. An accelerator that raises leaves the dataplane alone to
+    decide, and is a failure all the same.
+
+    Whether it was used is proven by its ``evidence``: expectations ask for it of every accelerator that declares
+    their capabilities.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+    """The API_VERSION that the plugin was made for, as a number."""
+    capabilities: ClassVar[frozenset[Capability]]
+    """What it accelerates; what it does not name here still gets its verdict from the dataplane alone."""
+
+    def __init__(self, node: Node) -> None: ...
+
+    @classmethod
+    def plan(cls, snapshot: Snapshot) -> Sequence[Planned]:
+        """What it would take up of a snapshot and what it would leave to the dataplane; asks no kernel."""
+        ...
+
+    def start(self) -> None:
+        """Check that the node has what the plugin needs; raises HostError naming what is missing."""
+        ...
+
+    def prepare(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
+        """Give up all that the coming snapshot does not call for as well.
+
+        When it returns, what is accelerated is at most what both the snapshot in force and the coming one say.
+        ``delta`` is as in ``Dataplane.apply``.
+        """
+        ...
+
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
+        """Take up what a snapshot calls for that the dataplane has just put in force."""
+        ...
+
+    def stop(self) -> None:
+        """Remove everything that the plugin installed; may be called twice."""
+        ...
+
+    def suspend(self) -> None:
+        """Accelerate nothing from now on, whatever is applied, until ``resume``; may be called twice.
+
+        The lab asks for it where acceleration would be in the way: before a fault or a capture, in a case about
+        cutting flows that are established, and to learn whether a fault is the accelerator's doing.
+        """
+        ...
+
+    def resume(self) -> None:
+        """Accelerate again what the snapshot in force calls for; may be called twice."""
+        ...
+
+    def evidence(self) -> Evidence:
+        """Counters, programs and facts as they stand now."""
         ...

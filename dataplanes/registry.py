@@ -1,26 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dataplane plugins that are installed, found by entry point, so that a stranger's is found as ours are."""
+"""The plugins that are installed, found by entry point, so that a stranger's is found as ours are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from dataplanes.api import Dataplane, DataplaneError
+from dataplanes.api import API_VERSION, Accelerator, Dataplane, DataplaneError
 from lab.errors import LabError
 
-__all__ = ["ENTRY_POINT_GROUP", "dataplane_names", "load_dataplane"]
+__all__ = [
+    "ACCELERATOR_GROUP",
+    "DATAPLANE_GROUP",
+    "accelerator_names",
+    "dataplane_names",
+    "load_accelerator",
+    "load_dataplane",
+]
 
-ENTRY_POINT_GROUP = "policylab.dataplanes"
-_CONTRACT = ("name", "capabilities", "start", "apply", "stop", "evidence")
+DATAPLANE_GROUP = "policylab.dataplanes"
+ACCELERATOR_GROUP = "policylab.accelerators"
 
 
-def _found() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One of the two kinds of plugin: where it is registered, and what its class must have."""
+
+    noun: str
+    group: str
+    contract: str
+    members: tuple[str, ...]
+
+
+_COMMON = ("name", "capabilities", "start", "apply", "stop", "evidence")
+_DATAPLANE = _Kind("dataplane", DATAPLANE_GROUP, "dataplanes.api.Dataplane", _COMMON)
+_ACCELERATOR = _Kind(
+    "accelerator",
+    ACCELERATOR_GROUP,
+    "dataplanes.api.Accelerator",
+    (*_COMMON, "plan", "prepare", "suspend", "resume"),
+)
 
 
 def dataplane_names() -> tuple[str, ...]:
     """The names of all dataplanes that are installed, in alphabetical order."""
-    return tuple(sorted(_found()))
+    return tuple(sorted(_found(_DATAPLANE)))
+
+
+def accelerator_names() -> tuple[str, ...]:
+    """The names of all accelerators that are installed, in alphabetical order."""
+    return tuple(sorted(_found(_ACCELERATOR)))
 
 
 def load_dataplane(name: str) -> type[Dataplane]:
@@ -30,24 +60,58 @@ def load_dataplane(name: str) -> type[Dataplane]:
         LabError: no plugin of that name is installed.
         DataplaneError: the plugin cannot be imported, or is not what the contract asks for.
     """
-    point = _found().get(name)
-    if point is None:
+    plugin: type[Dataplane] = _load(_DATAPLANE, name)
+    return plugin
+
+
+def load_accelerator(name: str) -> type[Accelerator]:
+    """The class of an accelerator; raises as ``load_dataplane`` does."""
+    plugin: type[Accelerator] = _load(_ACCELERATOR, name)
+    return plugin
+
+
+def _found(kind: _Kind) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=kind.group)}
+
+
+def _load(kind: _Kind, name: str) -> Any:
+    found = _found(kind)
+    if name not in found:
         raise LabError(
-            "no such dataplane",
+            f"no such {kind.noun}",
             value=name,
-            allowed=", ".join(dataplane_names()) or "none is installed",
-            next_step=f"install a package with an entry point in the group {ENTRY_POINT_GROUP}",
+            allowed=", ".join(sorted(found)) or "none is installed",
+            next_step=f"install a package with an entry point in the group {kind.group}",
         )
+    point = found[name]
     try:
         plugin = point.load()
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything while it is imported
-        raise DataplaneError(f"dataplane {name} cannot be imported from {point.value}: {error!r}") from error
-    missing = [attribute for attribute in _CONTRACT if not hasattr(plugin, attribute)]
-    if missing or not isinstance(plugin, type):
+        raise DataplaneError(f"{kind.noun} {name} cannot be imported from {point.value}: {error!r}") from error
+    _check_contract(kind, point, plugin)
+    return plugin
+
+
+def _check_contract(kind: _Kind, point: EntryPoint, plugin: object) -> None:
+    """Refuse a plugin that could only fail later, and in worse words."""
+    if not isinstance(plugin, type):
+        raise _broken(kind, point, type(plugin).__name__)
+    version = getattr(plugin, "api_version", None)
+    if type(version) is not int or version != API_VERSION:
+        told = "states no api_version" if version is None else f"states api_version {version!r}"
         raise DataplaneError(
-            f"{point.value} is not a dataplane",
-            value=f"lacks {', '.join(missing)}" if missing else type(plugin).__name__,
-            allowed="a class with the attributes of dataplanes.api.Dataplane",
+            f"{kind.noun} {point.name} ({point.value}) is not made for this contract: it {told}",
+            allowed=f"api_version = {API_VERSION}",
+            next_step="install releases of the plugin and of policylab that belong together",
         )
-    checked: type[Dataplane] = plugin
-    return checked
+    missing = [member for member in kind.members if not hasattr(plugin, member)]
+    if missing:
+        raise _broken(kind, point, f"lacks {', '.join(missing)}")
+
+
+def _broken(kind: _Kind, point: EntryPoint, value: str) -> DataplaneError:
+    return DataplaneError(
+        f"{point.value} is not {'an' if kind is _ACCELERATOR else 'a'} {kind.noun}",
+        value=value,
+        allowed=f"a class with the attributes of {kind.contract}",
+    )

@@ -24,6 +24,7 @@ class IptablesDataplane:
     """
 
     name: ClassVar[str] = "iptables"
+    api_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
     _legacy: ClassVar[bool] = False
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from dataplanes.registry import dataplane_names, load_dataplane
-from lab.cli.options import FilePath
+from dataplanes.registry import dataplane_names, load_accelerator, load_dataplane
+from lab.cli.options import FilePath, accelerator_option
 from lab.conformance.generate import scenarios
 from lab.conformance.harness import Harness
 from lab.conformance.record import Record, worst
-from lab.conformance.run import run_conformance
+from lab.conformance.run import Request, run_conformance
 from lab.report.files import prepare_directory, write_json
 from lab.report.matrix import matrix_lines, progress_line, verdict_lines
 from lab.report.terminal import say
@@ -28,6 +28,7 @@ EXIT_NOT_CONFORMANT = 1
 @click.option(
     "--dataplane", "dataplanes", multiple=True, metavar="NAME", help="A dataplane to judge; default: all installed."
 )
+@accelerator_option
 @click.option(
     "--topology",
     type=FilePath(),
@@ -47,23 +48,31 @@ EXIT_NOT_CONFORMANT = 1
 )
 @click.option("--allow-partial", is_flag=True, help="End 0 when a core capability is merely not declared.")
 def conformance(
-    dataplanes: tuple[str, ...], topology: Path | None, profile: str | None, report: Path, allow_partial: bool
+    dataplanes: tuple[str, ...],
+    accelerators: tuple[str, ...],
+    topology: Path | None,
+    profile: str | None,
+    report: Path,
+    allow_partial: bool,
 ) -> None:
-    """Hold dataplanes to every expectation, with real packets, and print the matrix."""
+    """Hold dataplanes to every expectation, with real packets, and print the matrix.
+
+    Each is judged alone, and once more with all accelerators that are named: they may change no verdict.
+    """
     names = dataplanes or dataplane_names()
     given = None if topology is None else load_topology(topology)
     scenarios(given)  # a topology in which nothing can be asked says so now
     for name in names:
-        with Harness(given or load_topology("one-node"), load_dataplane(name)):
+        with Harness(given or load_topology("one-node"), load_dataplane(name), [*map(load_accelerator, accelerators)]):
             pass  # a host that cannot hold this lab says so once, and not in every expectation
     prepare_directory(report)
-    result = run_conformance(
-        names, profile or ("ci" if os.environ.get("CI") else "dev"), report.resolve(), topology, _tell
-    )
+    chosen = profile or ("ci" if os.environ.get("CI") else "dev")
+    request = Request(tuple(names), accelerators, chosen, topology)
+    result = run_conformance(request, report.resolve(), _tell)
     say("\n".join(("", *matrix_lines(result), "", *verdict_lines(result))))
     write_json(report / "report.json", result.to_dict())
     say(f"report: {report}")
-    verdict = worst([result.result(name) for name in names])
+    verdict = worst([result.result(name) for name in result.dataplanes])
     if verdict == "failure" or (verdict == "partial" and not allow_partial):
         raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
 

@@ -21,6 +21,7 @@ from lab.topology.load import load_topology
 __all__ = [
     "FilePath",
     "Question",
+    "accelerator_option",
     "flows_option",
     "lenient_option",
     "output_option",
@@ -48,6 +49,13 @@ topology_argument = click.argument("topology", type=FilePath())
 resource_arguments = click.argument("resources", nargs=-1, type=FilePath())
 flows_option = click.option(
     "--flows", "flows_file", type=FilePath(), help="A YAML or JSON list of flows; default: every one that is declared."
+)
+accelerator_option = click.option(
+    "--accelerator",
+    "accelerators",
+    multiple=True,
+    metavar="NAME",
+    help="What takes work off the dataplane; repeatable.",
 )
 lenient_option = click.option(
     "--lenient", is_flag=True, help="Leave out resources that are wrong, as Calico would, and say so; default: stop."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dataplanes.registry import load_dataplane
+from dataplanes.registry import load_accelerator, load_dataplane
 from lab.cli.options import FilePath
 from lab.conformance.bundle import read_bundle
 from lab.conformance.failure import grid
@@ -27,14 +27,16 @@ def replay(bundle: Path, dataplane_name: str | None, times: int) -> None:
     """Run the counterexample in a BUNDLE again; end 1 when it still fails."""
     saved = read_bundle(bundle)
     dataplane = load_dataplane(dataplane_name or saved.dataplane)
-    say(f"{saved.expectation} with {dataplane.name}")
     failed = 0
-    with Pool() as pool:
+    with Pool([load_accelerator(name) for name in saved.accelerators]) as pool:
+        say(f"{saved.expectation} with {pool.name_of(dataplane)}")
         for _ in range(times):
             outcome = pool.run(saved.scenario, dataplane)
             failed += not outcome.conformant
             if outcome.error is not None:
-                say(f"the dataplane failed: {outcome.error}")
+                say(f"a plugin failed: {outcome.error}")
+            for reason in outcome.unmet:
+                say(f"evidence: {reason}")
             for line in grid(outcome):
                 say(line)
     say(f"failed {failed} of {times} times")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from dataplanes.registry import load_dataplane
+from dataplanes.registry import load_accelerator, load_dataplane
 from lab.cli.options import (
     FilePath,
+    accelerator_option,
     flows_option,
     lenient_option,
     output_option,
@@ -33,6 +34,7 @@ DEFAULT_REPORT = Path("policylab-report")
 @topology_argument
 @resource_arguments
 @click.option("--dataplane", "dataplane_name", required=True, metavar="NAME", help="The dataplane to be judged.")
+@accelerator_option
 @flows_option
 @lenient_option
 @output_option
@@ -46,6 +48,7 @@ def verify(
     topology: Path,
     resources: tuple[Path, ...],
     dataplane_name: str,
+    accelerators: tuple[str, ...],
     flows_file: Path | None,
     *,
     lenient: bool,
@@ -55,17 +58,21 @@ def verify(
     """Send every flow through a real lab and compare what arrives with what the oracle expects."""
     question = read_question(topology, resources, flows_file, lenient=lenient)
     dataplane = load_dataplane(dataplane_name)
+    before = [load_accelerator(name) for name in accelerators]
     if report is not None:
         prepare_directory(report)
-    with Harness(question.topology, dataplane) as harness:
+    with Harness(question.topology, dataplane, before) as harness:
         results = harness.verify(question.resources, question.flows)
     print_results(results, output)
     if results.conformant:
         return
     # The rest is for the one who has to mend it, and not needed (nor imported) as long as all is well.
+    from lab.conformance.judge import Judge
     from lab.conformance.mismatch import tell_mismatch
+    from lab.conformance.pool import Pool
 
     report = report or DEFAULT_REPORT
     prepare_directory(report)
-    complain(tell_mismatch(topology, resources, results, dataplane, report))
+    with Pool(before) as pool:
+        complain(tell_mismatch(topology, resources, results, dataplane, Judge(pool, report)))
     raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)

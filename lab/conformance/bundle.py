@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dataplanes.api import Evidence
+from lab.conformance.evidence import DATAPLANE, Told
+from lab.conformance.judged import combined_name
 from lab.conformance.pool import Outcome
 from lab.conformance.scenario import FLOWS, Scenario
 from lab.document import read_documents
@@ -39,24 +39,35 @@ class Bundle:
     expectation: str
     seed: str | None = None
     """What makes the generator draw the same again; None for a hand-written case."""
+    accelerators: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> str:
+        """What was judged, in one word: ``iptables+xdp``."""
+        return combined_name(self.dataplane, self.accelerators)
 
 
-def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: Mapping[str, Evidence]) -> None:
+def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: Told) -> None:
     """Write everything but the capture; files of an earlier bundle in ``directory`` are replaced."""
     bundle.scenario.write(directory)
     rows = [row.to_dict() for row in outcome.results.rows]
     _write_json(directory / EXPECTED, [{**row, "observed": None} for row in rows])
     ends = [{"sent": seen.sent, "arrived": seen.arrived, "told": str(seen)} for seen in outcome.observations]
     error = None if outcome.error is None else str(outcome.error)
-    _write_json(directory / OBSERVED, {"rows": rows, "ends": ends, "error": error})
+    observed = {"rows": rows, "ends": ends, "error": error, "unmet": list(outcome.unmet)}
+    _write_json(directory / OBSERVED, observed)
     (directory / RULESETS).mkdir(exist_ok=True)
-    for node, told in evidence.items():
-        (directory / RULESETS / f"{node}.txt").write_text(told.ruleset)
-        _write_json(directory / RULESETS / f"{node}.counters.json", dict(told.counters))
+    for (node, plugin), told in evidence.items():
+        stem = node if plugin == DATAPLANE else f"{node}.{plugin}"
+        (directory / RULESETS / f"{stem}.txt").write_text(told.ruleset)
+        _write_json(directory / RULESETS / f"{stem}.counters.json", dict(told.counters))
+        if told.facts:
+            _write_json(directory / RULESETS / f"{stem}.facts.json", dict(told.facts))
     manifest = {
         "bundle_version": BUNDLE_VERSION,
         "policylab": version("policylab"),
         "dataplane": bundle.dataplane,
+        "accelerators": list(bundle.accelerators),
         "expectation": bundle.expectation,
         "seed": bundle.seed,
         "host": {"kernel": platform.release(), "machine": platform.machine()},
@@ -77,7 +88,8 @@ def read_bundle(directory: Path) -> Bundle:
     scenario = Scenario.read(directory)
     if not scenario.flows:
         raise LabError("the bundle holds no flow to judge", place=str(directory / FLOWS))
-    return Bundle(scenario, told["dataplane"], told["expectation"], told.get("seed"))
+    accelerators = tuple(told.get("accelerators", ()))
+    return Bundle(scenario, told["dataplane"], told["expectation"], told.get("seed"), accelerators)
 
 
 def _manifest(file: Path) -> dict[str, Any]:
@@ -98,6 +110,9 @@ def _manifest(file: Path) -> dict[str, Any]:
     for key in ("dataplane", "expectation"):
         if not isinstance(told.get(key), str):
             raise LabError(f"{key} must be given, as text", place=documents[0].place((key,)), value=told.get(key))
+    names = told.get("accelerators", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise LabError("accelerators must be a list of names", place=documents[0].place(("accelerators",)), value=names)
     return told
 
 

@@ -4,6 +4,7 @@
 A case has one or more steps. Each puts its ``resources`` in force (none: no policy), in place of those of the
 step before, and says of its ``flows`` whether they are allowed. A flow is spelled as in a flows file, with one
 convenience: without ``family`` it stands for two flows, one a family (ICMP and ICMPv6 by name have but one).
+``evidence`` says how the verdicts of a step must have come about, where an accelerator takes part.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from dataplanes.api import Capability
+from dataplanes.api import Accelerator, Capability
+from lab.conformance.evidence import ACCELERATOR, DATAPLANE, EvidenceModel, ExpectedEvidence
 from lab.conformance.scenario import Entry, Scenario
 from lab.document import Document, parse_documents
 from lab.errors import LabError, Place
@@ -56,6 +58,7 @@ class Step:
     title: str | None
     resources: tuple[Entry, ...]
     flows: tuple[ExpectedFlow, ...]
+    evidence: tuple[ExpectedEvidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,17 @@ class Case:
     steps: tuple[Step, ...]
     place: Place
 
-    def scenario(self, number: int) -> Scenario:
-        """Step ``number``, counted from 0, after all steps before it."""
+    def scenario(self, number: int, accelerators: Iterable[type[Accelerator]] = ()) -> Scenario:
+        """Step ``number``, counted from 0, after all steps before it.
+
+        Its evidence is asked of those ``accelerators`` that declare the case's capabilities; there being none, the
+        dataplane is free in how it comes to its verdicts.
+        """
         before = tuple(step.resources for step in self.steps[:number])
         step = self.steps[number]
-        return Scenario(self.topology, step.resources, tuple(flow.entry for flow in step.flows), before)
+        asked = [each.name for each in accelerators if self.capabilities <= each.capabilities]
+        evidence = tuple(entry for each in step.evidence if asked for entry in each.asked_of(asked))
+        return Scenario(self.topology, step.resources, tuple(flow.entry for flow in step.flows), before, evidence)
 
     def control(self) -> Scenario | None:
         """Every flow of the case once, without policy: all must be allowed. None where that proves nothing."""
@@ -114,6 +123,7 @@ class _StepModel(StrictModel):
     title: str | None = None
     resources: list[dict[str, Any]] = Field(default_factory=list)
     flows: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    evidence: list[EvidenceModel] = Field(default_factory=list)
 
 
 class _CaseModel(StrictModel):
@@ -145,6 +155,8 @@ def parse_case(data: bytes | str, file: str) -> Case:
     model = validate(_CaseModel, document, LabError)
     if file != f"{model.id}.yaml":
         raise LabError("the id is not the file's name", place=document.place(("id",)), value=model.id)
+    topology = _topology(model.topology, document)
+    nodes = tuple(cast("Entry", topology["nodes"]))
     return Case(
         id=model.id,
         title=model.title,
@@ -152,9 +164,9 @@ def parse_case(data: bytes | str, file: str) -> Case:
         capabilities=frozenset(Capability(value) for value in model.capabilities),
         level=model.level,
         unconfirmed=model.unconfirmed,
-        topology=_topology(model.topology, document),
+        topology=topology,
         provable=model.control is None,
-        steps=tuple(_step(step, document, number) for number, step in enumerate(model.steps)),
+        steps=tuple(_step(step, document, number, nodes) for number, step in enumerate(model.steps)),
         place=document.place(),
     )
 
@@ -181,13 +193,24 @@ def _topology(name: str, case: Document) -> Entry:
     return known[name]
 
 
-def _step(step: _StepModel, document: Document, number: int) -> Step:
+def _step(step: _StepModel, document: Document, number: int, nodes: Iterable[str]) -> Step:
     flows = [
         expected
         for index, spelled in enumerate(step.flows)
         for expected in _expected(spelled, document, ("steps", number, "flows", index))
     ]
-    return Step(step.title, tuple(step.resources), tuple(flows))
+    evidence = [
+        _expected_evidence(model, document.place(("steps", number, "evidence", index)), nodes)
+        for index, model in enumerate(step.evidence)
+    ]
+    return Step(step.title, tuple(step.resources), tuple(flows), tuple(evidence))
+
+
+def _expected_evidence(model: EvidenceModel, place: Place, nodes: Iterable[str]) -> ExpectedEvidence:
+    for key, value, allowed in (("plugin", model.plugin, (ACCELERATOR, DATAPLANE)), ("node", model.node, tuple(nodes))):
+        if value not in allowed:
+            raise LabError(f"evidence of no such {key}", place=place, value=value, allowed=", ".join(allowed))
+    return ExpectedEvidence.of(model)
 
 
 def _expected(spelled: Entry, document: Document, path: tuple[str | int, ...]) -> Iterator[ExpectedFlow]:

@@ -31,6 +31,8 @@ class Counterexample:
     outcome: Outcome
     failed: int
     """How often of REPEATS it failed when run again."""
+    alone: Outcome | None = None
+    """What the dataplane gave without its accelerators' help; None where there are none."""
 
 
 def investigate(
@@ -46,10 +48,13 @@ def investigate(
     """
     first = pool.run(bundle.scenario, dataplane)
     fails = _same_fault(pool, dataplane, first)
-    kept = replace(bundle, scenario=bundle.scenario if first.conformant else shrink(bundle.scenario, fails, seconds))
+    # Less traffic makes fewer counters grow, so what lacks only evidence cannot be cut down.
+    whole = first.conformant or first.kinds == {"evidence"}
+    kept = replace(bundle, scenario=bundle.scenario if whole else shrink(bundle.scenario, fails, seconds))
     shutil.rmtree(directory, ignore_errors=True)
     saved, failed = None, 0
-    with Pool() as fresh:  # as ``policylab replay`` will run it
+    alone = None
+    with pool.fresh() as fresh:  # as ``policylab replay`` will run it
         for _ in range(REPEATS):
             recorder = None if failed else Recorder()
             outcome = fresh.run(kept.scenario, dataplane, recorder, directory=directory)
@@ -58,8 +63,10 @@ def investigate(
                 saved = outcome
                 write_bundle(directory, kept, outcome, fresh.evidence(kept.scenario, dataplane))
                 recorder.write(directory / CAPTURE)
+        if pool.accelerators:
+            alone = fresh.run(replace(kept.scenario, evidence=()), dataplane, unaccelerated=True)
     assert saved is not None  # noqa: S101  (the first repetition is recorded)
-    return Counterexample(kept, directory, saved, failed)
+    return Counterexample(kept, directory, saved, failed, alone)
 
 
 def _same_fault(pool: Pool, dataplane: type[Dataplane], first: Outcome) -> Callable[[Scenario], bool]:
@@ -77,7 +84,7 @@ def _same_fault(pool: Pool, dataplane: type[Dataplane], first: Outcome) -> Calla
     def fails(candidate: Scenario) -> bool:
         if not shows(pool, candidate):
             return False
-        with Pool() as fresh:
+        with pool.fresh() as fresh:
             return shows(fresh, candidate)
 
     return fails

@@ -45,20 +45,23 @@ def grid(outcome: Outcome, limit: int = GRID_ROWS) -> Iterator[str]:
 def _lines(title: str, example: Counterexample) -> Iterator[str]:
     bundle, outcome = example.bundle, example.outcome
     yield f"FAILED {bundle.expectation}: {title}"
-    yield f"dataplane {bundle.dataplane}"
+    yield f"dataplane {bundle.judged}"
     for number, file in enumerate(sorted((example.directory / BEFORE).glob("*.yaml")), start=1):
         yield from _section(f"policy {number}, in force before", _excerpt(file))
     yield from _section("policy", _excerpt(example.directory / RESOURCES))
     if outcome.error is not None:
-        yield f"the dataplane failed: {outcome.error}"
+        yield f"a plugin failed: {outcome.error}"
     topology = load_topology(example.directory / TOPOLOGY)
     for row, number in _shown(outcome):
         yield from _section("flow", [_wire(row, topology)])
         yield f"expected {row.expected}, because of {decision_text(row)}"
         yield f"observed {outcome.observations[number]}"
+    yield from (f"evidence: {reason}" for reason in outcome.unmet)
     yield from _section("grid", grid(outcome))
     yield from _section("files", _files(example))
     yield f"failed {example.failed} of {REPEATS} times when repeated"
+    if example.alone is not None:
+        yield f"with its accelerators suspended it {'fails no more' if example.alone.conformant else 'fails as well'}"
     yield f"reproduce: policylab replay {shlex.quote(str(example.directory))}"
 
 

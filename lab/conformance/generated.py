@@ -12,10 +12,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 
 from dataplanes.api import Dataplane
-from lab.conformance.bundle import Bundle
 from lab.conformance.generate import scenarios
 from lab.conformance.judge import Judge
-from lab.conformance.pool import Pool
 from lab.conformance.scenario import Entry, Scenario
 from lab.topology import Topology
 
@@ -93,7 +91,7 @@ class Generated:
 
     def _with_past(self, scenario: Scenario) -> Scenario:
         """The scenario, after all that its lab has seen if it does not fail in a fresh one."""
-        with Pool() as fresh:
+        with self.judge.pool.fresh() as fresh:
             if not fresh.run(scenario, self.dataplane).conformant:
                 return scenario
         nothing: tuple[Entry, ...] = ()  # each scenario began without policy
@@ -108,5 +106,5 @@ class Generated:
     def _tell(self, drawn_from: int | None) -> str:
         """Tell of the last failing scenario: Hypothesis ends with the smallest."""
         seed_text = "derandomised" if drawn_from is None else str(drawn_from)
-        bundle = Bundle(self.failing[-1], self.dataplane.name, EXPECTATION, seed_text)
+        bundle = self.judge.bundle(self.failing[-1], self.dataplane, EXPECTATION, seed_text)
         return self.judge.tell(bundle, TITLE, self.dataplane)

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from dataplanes.api import Dataplane, Evidence
+from dataplanes.api import Accelerator, Dataplane, Evidence
+from lab.conformance.plugins import NodePlugins
 from lab.conformance.results import Results
-from lab.errors import DataplaneError, LabError
+from lab.conformance.rollout import Rollout
 from lab.fabric.lab import Lab
 from lab.oracle import Oracle
-from lab.policy.compile import compile_snapshots
 from lab.policy.node_ports import NodePort, node_ports
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
@@ -30,29 +29,28 @@ __all__ = ["Harness"]
 
 
 class Harness:
-    """A context manager that owns a lab, one dataplane instance a node, and a prober.
+    """A context manager that owns a lab, one instance a node of a dataplane and of each accelerator, and a prober.
 
     It can be asked again and again: ``apply`` replaces the policy in force, ``observe`` sends flows through
-    it. Raises HostError when the host cannot hold the lab, DataplaneError when the plugin fails.
+    it. Raises HostError when the host cannot hold the lab, DataplaneError when a plugin fails.
     """
 
-    def __init__(self, topology: Topology, dataplane: type[Dataplane]) -> None:
+    def __init__(
+        self, topology: Topology, dataplane: type[Dataplane], accelerators: Sequence[type[Accelerator]] = ()
+    ) -> None:
         self.topology = topology
         self.dataplane = dataplane
+        self.accelerators = tuple(accelerators)
         self._stack = ExitStack()
-        self._planes: dict[str, Dataplane] = {}
+        self._plugins: dict[str, NodePlugins] = {}
+        self._rollout = Rollout(topology)
         self._node_ports: tuple[NodePort, ...] = ()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.lab = stack.enter_context(Lab(self.topology))
             for name, node in self.lab.nodes.items():
-                with self._asking(name, "start"):
-                    plane = self.dataplane(node)
-                stack.callback(self._stop, name, plane)
-                with self._asking(name, "start"):
-                    plane.start()
-                self._planes[name] = plane
+                self._plugins[name] = stack.enter_context(NodePlugins(node, self.dataplane, self.accelerators))
             self.prober = stack.enter_context(Prober(self.lab))
             self._stack = stack.pop_all()
         return self
@@ -60,23 +58,28 @@ class Harness:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._planes = {}
+        self._plugins = {}
         self._stack.__exit__(kind, error, trace)
 
     def apply(self, resources: Resources) -> None:
         """Compile the resources and put every node's snapshot in force."""
-        snapshots = compile_snapshots(self.topology, resources)
-
-        def put(name: str) -> None:
-            with self._asking(name, "apply"):
-                self._planes[name].apply(snapshots[name])
-
-        # Nodes are machines of their own, and most of an apply is waiting for the kernel: all nodes wait together.
-        with ThreadPoolExecutor(max_workers=len(self._planes)) as nodes:
-            done = [nodes.submit(put, name) for name in self._planes]
-        for each in done:
-            each.result()
+        with self._rollout.of(resources) as steps, ThreadPoolExecutor(max_workers=len(steps)) as nodes:
+            # Nodes are machines of their own, and most of an apply is waiting for the kernel: all wait together.
+            done = [nodes.submit(self._plugins[name].apply, *step) for name, step in steps.items()]
+            for each in done:
+                each.result()
         self._serve(resources)
+
+    @contextmanager
+    def unaccelerated(self) -> Iterator[None]:
+        """Let the dataplane decide alone, on all nodes: for a fault, a capture, or a case about cutting flows."""
+        for plugins in self._plugins.values():
+            plugins.suspend()
+        try:
+            yield
+        finally:
+            for plugins in self._plugins.values():
+                plugins.resume()
 
     def _serve(self, resources: Resources) -> None:
         """Bring the lab's own node ports in line, and tell the prober where packets come out, and how."""
@@ -105,30 +108,12 @@ class Harness:
 
     def evidence(self) -> Mapping[str, Evidence]:
         """What each node's dataplane tells of itself, by node name; of one that fails at this, how it fails."""
-        return {name: self._evidence(name, plane) for name, plane in self._planes.items()}
+        return {name: plugins.evidence() for name, plugins in self._plugins.items()}
 
-    def _evidence(self, name: str, plane: Dataplane) -> Evidence:
-        try:
-            with self._asking(name, "evidence"):
-                return plane.evidence()
-        except LabError as error:
-            return Evidence(ruleset=f"{error}\n")
-
-    def _stop(self, name: str, plane: Dataplane) -> None:
-        with self._asking(name, "stop"):
-            plane.stop()
-
-    @contextmanager
-    def _asking(self, node: str, what: str) -> Iterator[None]:
-        """Whatever a stranger's plugin raises, and be it to end the process, is a failure of the dataplane."""
-        try:
-            yield
-        except LabError:
-            raise
-        except (Exception, SystemExit) as error:
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            raise DataplaneError(
-                f"{self.dataplane.name} raised {error!r} in {what}()",
-                place=f"node {node}",
-                next_step=f"mend the plugin, at {last.filename}:{last.lineno}",
-            ) from error
+    def acceleration(self) -> Mapping[tuple[str, str], Evidence]:
+        """The same of accelerators, by node name and accelerator."""
+        return {
+            (node, accelerator): told
+            for node, plugins in self._plugins.items()
+            for accelerator, told in plugins.acceleration().items()
+        }

@@ -13,6 +13,7 @@ from lab.conformance.case import Case, ExpectedFlow
 from lab.conformance.counterexample import investigate
 from lab.conformance.failure import failure_text, grid
 from lab.conformance.pool import Outcome, Pool
+from lab.conformance.scenario import Scenario
 from lab.conformance.shrink import DEFAULT_SECONDS
 from lab.conformance.wording import decision_text
 from lab.errors import HostError
@@ -36,18 +37,24 @@ class Judge:
         if failure is not None:
             return failure
         for number, step in enumerate(case.steps):
-            scenario = case.scenario(number)
+            scenario = case.scenario(number, self.pool.accelerators)
             outcome = self.pool.run(scenario, dataplane)
             contradiction = _contradiction(outcome, step.flows)
             if contradiction is not None:
                 return f"{case.id}: the suite contradicts itself: {contradiction}"
             if not outcome.conformant:
-                return self.tell(Bundle(scenario, dataplane.name, case.id), case.title, dataplane)
+                return self.tell(self.bundle(scenario, dataplane, case.id), case.title, dataplane)
         return None
+
+    def bundle(
+        self, scenario: Scenario, dataplane: type[Dataplane], expectation: str, seed: str | None = None
+    ) -> Bundle:
+        """A scenario with what it takes to run it again."""
+        return Bundle(scenario, dataplane.name, expectation, seed, tuple(each.name for each in self.pool.accelerators))
 
     def tell(self, bundle: Bundle, title: str, dataplane: type[Dataplane]) -> str:
         """Find the smallest counterexample, save its bundle, and put it into words."""
-        name = re.sub(r"[^A-Za-z0-9.+-]", "_", f"{dataplane.name}-{bundle.expectation}")
+        name = re.sub(r"[^A-Za-z0-9.+-]", "_", f"{self.pool.name_of(dataplane)}-{bundle.expectation}")
         directory = self.report / "bundles" / name
         try:
             return failure_text(title, investigate(self.pool, dataplane, bundle, directory, self.shrink_seconds))
@@ -69,7 +76,7 @@ class Judge:
             return None
         if not outcome.conformant:
             title = f"control without policy: {case.title}"
-            return self.tell(Bundle(scenario, dataplane.name, case.id), title, dataplane)
+            return self.tell(self.bundle(scenario, dataplane, case.id), title, dataplane)
         shown = "\n".join(grid(outcome))
         return f"{case.id}: its control is not open: without policy not every flow is allowed\n{shown}"
 

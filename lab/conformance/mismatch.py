@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataplanes.api import Dataplane
-from lab.conformance.bundle import Bundle
 from lab.conformance.judge import Judge
-from lab.conformance.pool import Pool
 from lab.conformance.results import Results
 from lab.conformance.scenario import Scenario
 from lab.document import read_documents
@@ -26,7 +24,7 @@ def tell_mismatch(
     resource_files: Sequence[Path],
     results: Results,
     dataplane: type[Dataplane],
-    report: Path,
+    judge: Judge,
 ) -> str:
     """Find the smallest counterexample in files that gave ``results``, save its bundle, and put it into words."""
     # A shipped topology is given by its name; the one that was read knows where it lies.
@@ -35,6 +33,5 @@ def tell_mismatch(
     rows = sorted(results.rows, key=lambda row: (not row.wrong, row.observed != "inconclusive"))
     flows = tuple(flow_to_dict(row.flow) for row in rows)
     scenario = Scenario(topology.value, tuple(resource_entries(resource_files, load_topology(topology_file))), flows)
-    with Pool() as pool:
-        bundle = Bundle(scenario, dataplane.name, f"verify-{topology_file.stem}")
-        return Judge(pool, report).tell(bundle, f"flows of {topology_file} differ from the oracle", dataplane)
+    bundle = judge.bundle(scenario, dataplane, f"verify-{topology_file.stem}")
+    return judge.tell(bundle, f"flows of {topology_file} differ from the oracle", dataplane)

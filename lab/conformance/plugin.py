@@ -9,10 +9,11 @@ from typing import cast
 
 import pytest
 
-from dataplanes.api import Dataplane
-from dataplanes.registry import dataplane_names, load_dataplane
+from dataplanes.api import Accelerator, Dataplane
+from dataplanes.registry import dataplane_names, load_accelerator, load_dataplane
 from lab.conformance.case import Case
 from lab.conformance.judge import Judge
+from lab.conformance.judged import combinations, combined_name
 from lab.conformance.pool import Pool
 from lab.conformance.record import Record, Word
 from lab.errors import LabError
@@ -30,6 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of a conformance run."""
     group = parser.getgroup("policylab", "policylab conformance")
     group.addoption("--dataplane", action="append", metavar="NAME", help="dataplane to judge (repeatable)")
+    group.addoption(
+        "--accelerator",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="accelerator before each dataplane (repeatable); each dataplane is judged alone and with all of them",
+    )
     group.addoption("--lab-report", type=Path, default=Path("policylab-report"), metavar="DIR", help="where bundles go")
     group.addoption("--lab-profile", choices=PROFILES, default="dev", help="how much to generate")
     group.addoption("--topology", type=Path, metavar="FILE", help="generate policy and flows in this topology only")
@@ -44,27 +52,44 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         for name in names:
             load_dataplane(name)
+        for name in config.getoption("--accelerator"):
+            load_accelerator(name)
     except LabError as error:
         raise pytest.UsageError(str(error)) from error
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     """The effective values of a run."""
-    names = ", ".join(config.getoption("--dataplane"))
+    names = ", ".join(combined_name(*each) for each in _judged(config))
     return f"policylab: dataplanes {names}; profile {config.getoption('--lab-profile')}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test that asks for a dataplane runs once for each one named."""
+    """Every test that asks for a dataplane runs once for each one named, and once more with the accelerators."""
     if "dataplane" in metafunc.fixturenames:
-        names = metafunc.config.getoption("--dataplane")
-        metafunc.parametrize("dataplane", [load_dataplane(name) for name in names], ids=names, scope="session")
+        judged = _judged(metafunc.config)
+        metafunc.parametrize(
+            ("dataplane", "accelerators"),
+            [(load_dataplane(name), tuple(map(load_accelerator, before))) for name, before in judged],
+            ids=[combined_name(*each) for each in judged],
+            scope="session",
+        )
+
+
+def _judged(config: pytest.Config) -> list[tuple[str, tuple[str, ...]]]:
+    return combinations(config.getoption("--dataplane"), config.getoption("--accelerator"))
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[Pool]:
+def accelerators() -> tuple[type[Accelerator], ...]:
+    """What takes work off the dataplane in this test; nothing, unless it is told otherwise."""
+    return ()
+
+
+@pytest.fixture(scope="session")
+def pool(accelerators: tuple[type[Accelerator], ...]) -> Iterator[Pool]:
     """The labs of the run."""
-    with Pool() as opened:
+    with Pool(accelerators) as opened:
         yield opened
 
 
@@ -101,13 +126,15 @@ class Recorder:
 def _record(item: pytest.Function, report: pytest.TestReport) -> Record:
     parameters = item.callspec.params
     case, dataplane = parameters.get("case"), cast("type[Dataplane]", parameters["dataplane"])
+    before = cast("tuple[type[Accelerator], ...]", parameters["accelerators"])
+    judged = combined_name(dataplane.name, [each.name for each in before])
     if isinstance(case, Case):
         expectation, title, level = case.id, case.title, case.level
     else:
         marker = item.get_closest_marker("expectation")
         expectation, title = marker.args if marker is not None else (item.name, item.name)
         level = "core"
-    return Record(expectation, title, level, dataplane.name, _word(report), report.duration, _detail(report))
+    return Record(expectation, title, level, judged, _word(report), report.duration, _detail(report))
 
 
 def _word(report: pytest.TestReport) -> Word:

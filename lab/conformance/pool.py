@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from dataplanes.api import Dataplane, Evidence
+from dataplanes.api import Accelerator, Dataplane
+from lab.conformance.evidence import DATAPLANE, Told, unmet
 from lab.conformance.harness import Harness
+from lab.conformance.judged import combined_name
 from lab.conformance.results import Results
 from lab.conformance.scenario import Entry, LoadedScenario, Scenario
 from lab.errors import DataplaneError
@@ -20,8 +23,6 @@ from lab.oracle import Oracle
 from lab.policy.resources import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.traffic.capture import Recorder
     from lab.traffic.prober import Observation
 
@@ -33,16 +34,20 @@ KEPT_LABS = 4
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a scenario gave: results with what both ends saw, or the dataplane's own error."""
+    """What a scenario gave: results with what both ends saw, or a plugin's own error.
+
+    ``unmet`` tells, a sentence each, what evidence should have been there and was not.
+    """
 
     results: Results
     observations: tuple[Observation, ...] = ()
     error: DataplaneError | None = None
+    unmet: tuple[str, ...] = ()
 
     @property
     def conformant(self) -> bool:
-        """Whether the dataplane did all that the oracle expects."""
-        return self.error is None and self.results.conformant
+        """Whether the plugins did all that is expected."""
+        return self.error is None and self.results.conformant and not self.unmet
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -50,7 +55,8 @@ class Outcome:
         if self.error is not None:
             return frozenset({"error"})
         wrong = {f"{row.expected}, seen as {row.observed}" for row in self.results.wrong}
-        return frozenset(wrong | ({"inconclusive"} if self.results.inconclusive else set()))
+        others = {"inconclusive": self.results.inconclusive, "evidence": self.unmet}
+        return frozenset(wrong | {kind for kind, found in others.items() if found})
 
 
 State = tuple[tuple[Entry, ...], ...]
@@ -67,9 +73,10 @@ class _Kept:
 
 
 class Pool:
-    """A context manager that owns the labs of one run."""
+    """A context manager that owns the labs of one run; in all of them are the same accelerators."""
 
-    def __init__(self) -> None:
+    def __init__(self, accelerators: Sequence[type[Accelerator]] = ()) -> None:
+        self.accelerators = tuple(accelerators)
         self._open: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
     def __enter__(self) -> Self:
@@ -87,12 +94,14 @@ class Pool:
         dataplane: type[Dataplane],
         recorder: Recorder | None = None,
         directory: Path | None = None,
+        *,
+        unaccelerated: bool = False,
     ) -> Outcome:
         """Apply what was before, then the resources; send the flows and compare them with the oracle.
 
         With a ``directory`` the scenario is written there first, and the outcome's places point into its files; a
-        recorder keeps the packets on their way. Raises LabError when it does
-        not load, HostError when the lab cannot be had; a failing dataplane is an outcome.
+        recorder keeps the packets on their way; ``unaccelerated``, the accelerators are suspended meanwhile. Raises
+        LabError when it does not load, HostError when the lab cannot be had; a failing plugin is an outcome.
         """
         loaded = scenario.load(directory)
         verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
@@ -100,16 +109,28 @@ class Pool:
         try:
             harness = self._harness(loaded, dataplane, name).harness
             self._bring_to(scenario, loaded, self._open[name])
+            before = _told(harness) if scenario.evidence else {}
+            with harness.unaccelerated() if unaccelerated else nullcontext():
+                seen = harness.observe(loaded.flows, recorder)
+            lacking = unmet(scenario.evidence, before, _told(harness)) if scenario.evidence else ()
         except DataplaneError as error:
             self._discard(name)
             return Outcome(Results.of(loaded.flows, verdicts), error=error)
-        seen = harness.observe(loaded.flows, recorder)
-        return Outcome(Results.of(loaded.flows, verdicts, [each.verdict for each in seen]), tuple(seen))
+        results = Results.of(loaded.flows, verdicts, [each.verdict for each in seen])
+        return Outcome(results, tuple(seen), unmet=lacking)
 
-    def evidence(self, scenario: Scenario, dataplane: type[Dataplane]) -> Mapping[str, Evidence]:
-        """Counters and rulesets of the lab in which a scenario just ran; empty when its dataplane failed."""
+    def fresh(self) -> Pool:
+        """Another pool with the same accelerators and no labs yet."""
+        return Pool(self.accelerators)
+
+    def name_of(self, dataplane: type[Dataplane]) -> str:
+        """What is judged, in one word: ``iptables``, or ``iptables+xdp`` with an accelerator before it."""
+        return combined_name(dataplane.name, [each.name for each in self.accelerators])
+
+    def evidence(self, scenario: Scenario, dataplane: type[Dataplane]) -> Told:
+        """Counters and rulesets of the lab in which a scenario just ran; empty when a plugin failed."""
         kept = self._open.get(_name(scenario, dataplane))
-        return {} if kept is None else kept.harness.evidence()
+        return {} if kept is None else _told(kept.harness)
 
     def forget(self, scenario: Scenario, dataplane: type[Dataplane]) -> None:
         """Close the lab of a scenario's topology, if it is open: the next one there begins in a fresh lab."""
@@ -131,7 +152,7 @@ class Pool:
             while len(self._open) >= KEPT_LABS:
                 self._close(next(iter(self._open)))
             with ExitStack() as stack:
-                harness = stack.enter_context(Harness(loaded.topology, dataplane))
+                harness = stack.enter_context(Harness(loaded.topology, dataplane, self.accelerators))
                 self._open[name] = _Kept(harness, stack.pop_all())
         self._open.move_to_end(name)
         return self._open[name]
@@ -143,6 +164,11 @@ class Pool:
 
     def _close(self, name: tuple[str, str]) -> None:
         self._open.pop(name).stack.close()
+
+
+def _told(harness: Harness) -> Told:
+    of_dataplanes = {(node, DATAPLANE): told for node, told in harness.evidence().items()}
+    return of_dataplanes | dict(harness.acceleration())
 
 
 def _name(scenario: Scenario, dataplane: type[Dataplane]) -> tuple[str, str]:

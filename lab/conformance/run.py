@@ -4,27 +4,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
+from lab.conformance.judged import combinations, combined_name
 from lab.conformance.record import Record, Report
 from lab.errors import HostError, LabError
 
-__all__ = ["run_conformance"]
+__all__ = ["Request", "run_conformance"]
 
 SUITE = "lab.conformance.suite"
 PLUGIN = "lab.conformance.plugin"
 
 
-def run_conformance(
-    dataplanes: Sequence[str],
-    profile: str,
-    directory: Path,
-    topology: Path | None,
-    listener: object,
-) -> Report:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run is about: dataplanes and accelerators by name, and how much is generated, in which topology."""
+
+    dataplanes: tuple[str, ...]
+    accelerators: tuple[str, ...]
+    profile: str
+    topology: Path | None = None
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """What is judged, by name: each dataplane alone, and with all accelerators before it."""
+        return tuple(combined_name(*each) for each in combinations(self.dataplanes, self.accelerators))
+
+
+def run_conformance(request: Request, directory: Path, listener: object) -> Report:
     """Hold dataplanes to every expectation; ``listener`` (a ``plugin.Listener``) is told of each outcome.
 
     ``junit.xml`` and the bundles of what failed are written to ``directory``. Raises LabError when pytest
@@ -34,7 +43,7 @@ def run_conformance(
 
     from lab.conformance.plugin import Recorder
 
-    report = Report(tuple(dataplanes), profile)
+    report = Report(request.judged, request.profile)
     records: list[Record] = []
 
     def listen(record: Record) -> None:
@@ -42,7 +51,7 @@ def run_conformance(
         listener(record)  # type: ignore[operator]
 
     try:
-        status = pytest.main(_arguments(dataplanes, profile, directory, topology), plugins=[Recorder(listen)])
+        status = pytest.main(_arguments(request, directory), plugins=[Recorder(listen)])
     except OSError as error:  # pytest tells failures of tests in its own way: this is its own junit.xml
         raise HostError(
             "the report cannot be written",
@@ -57,15 +66,17 @@ def run_conformance(
     return replace(report, records=tuple(records))
 
 
-def _arguments(dataplanes: Sequence[str], profile: str, directory: Path, topology: Path | None) -> list[str]:
+def _arguments(request: Request, directory: Path) -> list[str]:
     """The command line of pytest: our own settings, nothing of the directory in which the user stands."""
     os.environ.pop("PYTEST_ADDOPTS", None)
-    named = [word for name in dataplanes for word in ("--dataplane", name)]
+    named = [word for name in request.dataplanes for word in ("--dataplane", name)]
+    named += [word for name in request.accelerators for word in ("--accelerator", name)]
     settings = str(files(__package__) / "suite" / "pytest.ini")
     return [
         *("--pyargs", SUITE, "-c", settings, "-p", PLUGIN, "-p", "no:terminal", "-p", "no:cacheprovider"),
         *named,
-        *("--lab-profile", profile, "--lab-report", str(directory), f"--junitxml={directory / 'junit.xml'}"),
-        *("-o", f"junit_suite_name={'+'.join(dataplanes)}"),
-        *([] if topology is None else ["--topology", str(topology)]),
+        *("--lab-profile", request.profile, "--lab-report", str(directory)),
+        f"--junitxml={directory / 'junit.xml'}",
+        *("-o", f"junit_suite_name={', '.join(request.judged)}"),
+        *([] if request.topology is None else ["--topology", str(request.topology)]),
     ]

@@ -9,20 +9,22 @@ from pathlib import Path
 
 import yaml
 
+from lab.conformance.evidence import ExpectedEvidence, read_evidence
 from lab.document import document_of, read_documents
-from lab.errors import PolicyError, TopologyError
+from lab.errors import LabError, PolicyError, TopologyError
 from lab.policy.load import load_resources, resources_of
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
 from lab.topology.flows_file import flows_of, load_flows
 from lab.topology.load import load_topology, topology_of
 
-__all__ = ["BEFORE", "FLOWS", "RESOURCES", "TOPOLOGY", "Entry", "LoadedScenario", "Scenario"]
+__all__ = ["BEFORE", "EVIDENCE", "FLOWS", "RESOURCES", "TOPOLOGY", "Entry", "LoadedScenario", "Scenario"]
 
 Entry = Mapping[str, object]
 """One YAML document or flow as plain data."""
 
 TOPOLOGY, RESOURCES, FLOWS, BEFORE = "topology.yaml", "resources.yaml", "flows.yaml", "before"
+EVIDENCE = "evidence.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,16 @@ class LoadedScenario:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``resources`` are in force when ``flows`` are sent; each of ``before`` was in force earlier, in order."""
+    """``resources`` are in force when ``flows`` are sent; each of ``before`` was in force earlier, in order.
+
+    ``evidence`` must hold of what happened while the flows were sent.
+    """
 
     topology: Entry
     resources: tuple[Entry, ...]
     flows: tuple[Entry, ...]
     before: tuple[tuple[Entry, ...], ...] = ()
+    evidence: tuple[ExpectedEvidence, ...] = ()
 
     @classmethod
     def read(cls, directory: Path) -> Scenario:
@@ -56,6 +62,7 @@ class Scenario:
             _documents(directory / RESOURCES),
             tuple(flows.value),
             tuple(_documents(file) for file in earlier),
+            _evidence(directory / EVIDENCE),
         )
 
     def write(self, directory: Path) -> None:
@@ -67,6 +74,8 @@ class Scenario:
         for number, documents in enumerate(self.before, start=1):
             (directory / BEFORE).mkdir(exist_ok=True)
             (directory / BEFORE / f"{number:02}.yaml").write_text(_dump(documents))
+        if self.evidence:
+            (directory / EVIDENCE).write_text(_dump([{"evidence": [each.to_dict() for each in self.evidence]}]))
 
     def load(self, directory: Path | None = None) -> LoadedScenario:
         """Read the scenario as a user's files are read; written to ``directory`` first, if there is one.
@@ -98,6 +107,14 @@ def _load_files(directory: Path) -> LoadedScenario:
 
 def _resources(entries: Sequence[Entry], topology: Topology) -> Resources:
     return resources_of([document_of(entry, RESOURCES) for entry in entries], topology)
+
+
+def _evidence(file: Path) -> tuple[ExpectedEvidence, ...]:
+    return (
+        tuple(each for document in read_documents(file, LabError) for each in read_evidence(document))
+        if file.is_file()
+        else ()
+    )
 
 
 def _documents(file: Path) -> tuple[Entry, ...]:

@@ -22,17 +22,17 @@ from dataplanes.iptables import IptablesDataplane
 
 class Open(IptablesDataplane):
     name = "open"
-    def apply(self, snapshot):
+    def apply(self, snapshot, delta=None):
         """Forgets to do it."""
 
 class Raises(IptablesDataplane):
     name = "raises"
-    def apply(self, snapshot):
+    def apply(self, snapshot, delta=None):
         raise KeyError("oops")
 
 class Exits(IptablesDataplane):
     name = "exits"
-    def apply(self, snapshot):
+    def apply(self, snapshot, delta=None):
         sys.exit(0)
 
 class Mute(Open):

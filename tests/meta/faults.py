@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dataplanes.api import Capability, Dataplane, Evidence, Node, Snapshot
+from dataplanes.api import Capability, Dataplane, Evidence, Node, Snapshot, SnapshotDelta
 
 __all__ = ["Detour", "Fault", "both_families", "lay"]
 
@@ -72,6 +72,7 @@ class _Broken:
     """A dataplane with a fault over it; ``lay`` makes a class of its own for each pair."""
 
     name: ClassVar[str]
+    api_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[Capability]]
     fault: ClassVar[Fault]
     sound: ClassVar[type[Dataplane]]
@@ -84,7 +85,7 @@ class _Broken:
     def start(self) -> None:
         self._plane.start()
 
-    def apply(self, snapshot: Snapshot) -> None:
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - of what it is not told
         told = self.fault.instead_of(snapshot, self._in_force)
         self._plane.apply(told)
         self._in_force = told

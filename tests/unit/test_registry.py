@@ -8,20 +8,38 @@ import sys
 import pytest
 
 from dataplanes.api import DataplaneError
-from dataplanes.registry import dataplane_names, load_dataplane
+from dataplanes.registry import accelerator_names, dataplane_names, load_accelerator, load_dataplane
 from lab.errors import LabError
 
 PLUGIN = """
 class Good:
     name = "good"
+    api_version = 1
     capabilities = frozenset()
     def start(self): ...
-    def apply(self, snapshot): ...
+    def apply(self, snapshot, delta=None): ...
     def stop(self): ...
     def evidence(self): ...
 
+class Fast(Good):
+    name = "fast"
+    def plan(self, snapshot): ...
+    def prepare(self, snapshot, delta=None): ...
+    def suspend(self): ...
+    def resume(self): ...
+
+class Unversioned(Good):
+    api_version = None
+
+class Future(Good):
+    api_version = 2
+
+class Truthful(Good):
+    api_version = True
+
 class Lame:
     name = "lame"
+    api_version = 1
     capabilities = frozenset()
     def start(self): ...
 """
@@ -41,9 +59,14 @@ def stranger(tmp_path, monkeypatch):
         "absent": "stranger_plugin:Absent",
         "broken": "stranger_broken:Plugin",
         "function": "stranger_plugin:Good.apply",
+        "unversioned": "stranger_plugin:Unversioned",
+        "future": "stranger_plugin:Future",
+        "truthful": "stranger_plugin:Truthful",
     }
     lines = [f"{name} = {value}\n" for name, value in points.items()]
-    (metadata / "entry_points.txt").write_text("[policylab.dataplanes]\n" + "".join(lines))
+    accelerators = "fast = stranger_plugin:Fast\nslow = stranger_plugin:Good\nlater = stranger_plugin:Future\n"
+    text = f"[policylab.dataplanes]\n{''.join(lines)}[policylab.accelerators]\n{accelerators}"
+    (metadata / "entry_points.txt").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield
     for module in ("stranger_plugin", "stranger_broken"):
@@ -68,8 +91,37 @@ def test_unknown_name_lists_what_is_installed():
         ("absent", "cannot be imported"),
         ("broken", "out of order"),
         ("function", "not a dataplane"),
+        (
+            "unversioned",
+            r"unversioned .*not made for this contract: it states no api_version; allowed: api_version = 1",
+        ),
+        ("future", r"it states api_version 2; allowed: api_version = 1; next: install releases"),
+        ("truthful", r"it states api_version True"),
     ],
 )
 def test_plugin_that_breaks_the_contract_is_named(name, message):
     with pytest.raises(DataplaneError, match=message):
         load_dataplane(name)
+
+
+def test_accelerators_are_found_in_a_group_of_their_own():
+    assert {"fast", "slow", "later"} <= set(accelerator_names())
+    assert not {"good", "lame"} & set(accelerator_names())
+    assert load_accelerator("fast").name == "fast"
+
+
+def test_unknown_accelerator_lists_those_that_are_installed():
+    with pytest.raises(LabError, match=r"no such accelerator; given: 'good'; allowed: .*fast.*policylab.accelerators"):
+        load_accelerator("good")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("slow", "is not an accelerator; given: 'lacks plan, prepare, suspend, resume'"),
+        ("later", "accelerator later .*states api_version 2"),
+    ],
+)
+def test_accelerator_that_breaks_the_contract_is_named(name, message):
+    with pytest.raises(DataplaneError, match=message):
+        load_accelerator(name)

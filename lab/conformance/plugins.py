@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugins of one node, called in the order that their contract promises them."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Self, TypeVar
+
+from dataplanes.api import Accelerator, Dataplane, Evidence, Node, Snapshot, SnapshotDelta
+from lab.errors import DataplaneError, LabError
+
+__all__ = ["NodePlugins"]
+
+_Plugin = Dataplane | Accelerator
+_Kind = TypeVar("_Kind", Dataplane, Accelerator)
+
+
+class NodePlugins:
+    """A dataplane and the accelerators before it, on one node; a context manager from ``start`` to ``stop``.
+
+    Whatever a plugin raises, and be it to end the process, comes out as DataplaneError, or as the LabError that the
+    plugin itself chose.
+    """
+
+    def __init__(self, node: Node, dataplane: type[Dataplane], accelerators: Sequence[type[Accelerator]] = ()) -> None:
+        self._node = node
+        self._kinds = dataplane, tuple(accelerators)
+        self._in_force: Snapshot | None = None
+
+    def __enter__(self) -> Self:
+        dataplane, accelerators = self._kinds
+        with ExitStack() as stack:
+            self._plane: Dataplane = self._started(dataplane, stack)
+            self._accelerators: list[Accelerator] = [self._started(each, stack) for each in accelerators]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None) -> None:
+        """Put a snapshot in force; ``delta`` leads to it from that of the last call that returned."""
+        try:
+            for accelerator in self._accelerators:
+                with self._asking(accelerator, "prepare"):
+                    accelerator.prepare(snapshot, delta)
+            with self._asking(self._plane, "apply"):
+                self._plane.apply(snapshot, delta)
+        except LabError:
+            self._accelerate(self._in_force, None)
+            raise
+        self._in_force = snapshot
+        self._accelerate(snapshot, delta)
+
+    def suspend(self) -> None:
+        """Let the dataplane decide alone, until ``resume``."""
+        for accelerator in self._accelerators:
+            with self._asking(accelerator, "suspend"):
+                accelerator.suspend()
+
+    def resume(self) -> None:
+        """Let the accelerators take work off the dataplane again."""
+        for accelerator in self._accelerators:
+            with self._asking(accelerator, "resume"):
+                accelerator.resume()
+
+    def evidence(self) -> Evidence:
+        """What the dataplane tells of itself, or how it fails at this."""
+        return self._evidence(self._plane)
+
+    def acceleration(self) -> Mapping[str, Evidence]:
+        """What each accelerator tells of itself, by its name; of one that fails at this, how it fails."""
+        return {accelerator.name: self._evidence(accelerator) for accelerator in self._accelerators}
+
+    def _evidence(self, plugin: _Plugin) -> Evidence:
+        try:
+            with self._asking(plugin, "evidence"):
+                return plugin.evidence()
+        except LabError as error:
+            return Evidence(ruleset=f"{error}\n")
+
+    def _accelerate(self, snapshot: Snapshot | None, delta: SnapshotDelta | None) -> None:
+        if snapshot is None:
+            return
+        for accelerator in self._accelerators:
+            with self._asking(accelerator, "apply"):
+                accelerator.apply(snapshot, delta)
+
+    def _started(self, kind: type[_Kind], stack: ExitStack) -> _Kind:
+        with self._asking(kind, "start"):
+            plugin = kind(self._node)
+        stack.callback(self._stop, plugin)
+        with self._asking(plugin, "start"):
+            plugin.start()
+        return plugin
+
+    def _stop(self, plugin: _Plugin) -> None:
+        with self._asking(plugin, "stop"):
+            plugin.stop()
+
+    @contextmanager
+    def _asking(self, plugin: _Plugin | type[_Plugin], what: str) -> Iterator[None]:
+        """Whatever a stranger's plugin raises is a failure of the plugin."""
+        try:
+            yield
+        except LabError:
+            raise
+        except (Exception, SystemExit) as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise DataplaneError(
+                f"{plugin.name} raised {error!r} in {what}()",
+                place=f"node {self._node.name}",
+                next_step=f"mend the plugin, at {last.filename}:{last.lineno}",
+            ) from error
