@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Final, Protocol
 
-from lab.errors import DataplaneError, HostError, LabError
+from lab.errors import BpfError, DataplaneError, HostError, LabError
+from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode
 from lab.fabric.node import Completed, Node
 from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
 from lab.policy.snapshot import (
@@ -51,6 +52,11 @@ __all__ = [
     "Accelerator",
     "Action",
     "Address",
+    "BpfError",
+    "BpfMap",
+    "BpfObject",
+    "BpfProgram",
+    "BpfSource",
     "Capability",
     "Completed",
     "Dataplane",
@@ -72,6 +78,7 @@ __all__ = [
     "PolicyId",
     "PortMember",
     "PortRange",
+    "ProgramKind",
     "RuleOrigin",
     "Snapshot",
     "SnapshotDelta",
@@ -80,6 +87,8 @@ __all__ = [
     "SnapshotRule",
     "SnapshotSide",
     "TierPolicies",
+    "XdpLink",
+    "XdpMode",
     "apply_delta",
     "protocol_label",
 ]

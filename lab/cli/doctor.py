@@ -10,7 +10,8 @@ from dataclasses import asdict
 import click
 
 from lab.errors import HostError
-from lab.fabric.host import Finding, apt_install, examine, fitness
+from lab.fabric.apt import apt_install
+from lab.fabric.host import Finding, examine, fitness
 from lab.report.terminal import say
 
 __all__ = ["doctor", "mending", "table"]

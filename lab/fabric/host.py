@@ -7,8 +7,6 @@ the host itself is only read.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import json
 import os
 import platform
@@ -20,7 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CORE", "Finding", "State", "apt_install", "capabilities", "dump", "examine", "fitness", "last_line"]
+from lab.errors import HostError, LabError
+from lab.fabric.apt import apt_install
+from lab.fabric.bpf.bcc_process import BCC_FOLDER
+from lab.fabric.bpf.headers import find_headers
+from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
+
+__all__ = ["CORE", "Finding", "State", "capabilities", "dump", "examine", "fitness", "last_line"]
 
 State = Literal["yes", "no", "inconclusive"]
 
@@ -33,8 +37,8 @@ OLDEST_KERNEL = (5, 10)
 # Bits of the effective capability set (linux/capability.h) that building a lab takes.
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
 
-# The number of bpf(2), which glibc does not wrap (asm/unistd.h of each machine).
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+# What needs BPF and bcc; the dataplanes themselves do without.
+_BPF_PLUGINS = "xdp, sockmap (to come)"
 
 # Trials run a score of commands with a limit of 10 s each; a host on which they take this long is no host for labs.
 _TRIALS_SECONDS = 120
@@ -69,11 +73,6 @@ def fitness(findings: Iterable[Finding]) -> State:
     states = {finding.name: finding.state for finding in findings}
     core = {states.get(name, "inconclusive") for name in CORE}
     return "no" if "no" in core else "inconclusive" if "inconclusive" in core else "yes"
-
-
-def apt_install(*packages: str) -> str:
-    """The command that installs Debian packages, also where no list of them was ever fetched."""
-    return f"apt-get update && apt-get install --no-install-recommends {' '.join(packages)}"
 
 
 def capabilities() -> int:
@@ -129,41 +128,44 @@ def _cgroup() -> Finding:
 
 
 def _bpf() -> Finding:
-    needed = "xdp, sockmap (to come)"
-    number = _BPF_SYSCALL.get(platform.machine())
-    if number is None:
-        return Finding("BPF", "inconclusive", f"bpf(2) has no known number on {platform.machine()}", needed)
-    # bpf(BPF_MAP_CREATE): map_type ARRAY, key_size 4, value_size 4, max_entries 1.
-    attributes = (ctypes.c_uint32 * 4)(2, 4, 4, 1)
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = libc.syscall(number, 0, ctypes.byref(attributes), ctypes.sizeof(attributes))
-    if descriptor >= 0:
-        os.close(descriptor)
-        return Finding("BPF", "yes", "a map was made", needed)
-    code = ctypes.get_errno()
-    state: State = "inconclusive" if code == errno.EPERM else "no"
-    return Finding("BPF", state, f"bpf(2): {os.strerror(code)}", needed)
+    try:
+        BpfMap(MapDefinition("trial", MapKind.ARRAY, 4, 4, 1)).close()
+    except LabError as error:
+        return Finding("BPF", "no" if not os.geteuid() else "inconclusive", error.what, _BPF_PLUGINS)
+    return Finding("BPF", "yes", "a map was made", _BPF_PLUGINS)
 
 
 def _btf() -> Finding:
-    return _exists("BTF", Path("/sys/kernel/btf/vmlinux"), "xdp, sockmap (to come)")
+    return _exists("BTF", Path("/sys/kernel/btf/vmlinux"), _BPF_PLUGINS)
 
 
 def _bpffs() -> Finding:
-    needed = "xdp, sockmap (to come)"
     if mounts := _mounted("bpf"):
-        return Finding("bpffs", "yes", f"mounted at {mounts[0]}", needed)
+        return Finding("bpffs", "yes", f"mounted at {mounts[0]}", _BPF_PLUGINS)
     known = "\tbpf\n" in Path("/proc/filesystems").read_text(encoding="ascii")
-    detail = "known to the kernel, not mounted: a lab mounts its own" if known else "not known to the kernel"
-    return Finding("bpffs", "yes" if known else "no", detail, needed)
+    detail = (
+        "known to the kernel, not mounted; not needed: descriptors hold everything"
+        if known
+        else "not known to the kernel"
+    )
+    return Finding("bpffs", "yes" if known else "no", detail, _BPF_PLUGINS)
 
 
 def _bcc() -> Finding:
-    return _exists("bcc", Path("/usr/lib/python3/dist-packages/bcc/__init__.py"), "xdp, sockmap (to come)")
+    there = Path(BCC_FOLDER, "bcc").is_dir()
+    detail = BCC_FOLDER if there else f"no {BCC_FOLDER}/bcc"
+    return Finding(
+        "bcc", "yes" if there else "no", detail, _BPF_PLUGINS, None if there else apt_install("python3-bpfcc")
+    )
 
 
 def _headers() -> Finding:
-    return _exists("headers of this kernel", Path("/lib/modules", platform.release(), "build"), "bcc (to come)")
+    try:
+        headers = find_headers()
+    except HostError as error:
+        return Finding("kernel headers", "no", error.what, _BPF_PLUGINS, error.next_step)
+    whose = "the running kernel's own" if headers.own else "another kernel's, which will do"
+    return Finding("kernel headers", "yes", f"{headers.name}: {whose}", _BPF_PLUGINS)
 
 
 def _kvm() -> Finding:

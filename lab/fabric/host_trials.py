@@ -18,7 +18,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lab.fabric.host import Finding, State, apt_install, capabilities, dump, last_line
+from lab.errors import BpfError
+from lab.fabric.apt import apt_install
+from lab.fabric.bpf import BpfProgram, ProgramKind, XdpMode, attach_xdp
+from lab.fabric.host import Finding, State, capabilities, dump, last_line
 
 __all__ = ["main", "try_all"]
 
@@ -102,6 +105,7 @@ def _try_links() -> Iterator[Finding]:
     yield Finding("veth", "yes", "a pair was made", EVERY_LAB)
     yield _try_packets()
     yield _try_ipv6()
+    yield from _try_xdp()
 
 
 def _try_packets() -> Finding:
@@ -132,6 +136,21 @@ def _try_ipv6() -> Finding:
     off = switch.read_text(encoding="ascii").strip() != "0"
     detail = "off in new namespaces; a lab turns it on" if off else "on in new namespaces"
     return Finding("IPv6", "yes", detail, "flows of family ipv6")
+
+
+def _try_xdp() -> Iterator[Finding]:
+    """Attach a program that lets everything pass to one end of the pair, in each mode."""
+    needed = "xdp (to come)"
+    # r0 = XDP_PASS; exit
+    code = bytes.fromhex("b7000000020000009500000000000000")
+    for mode in XdpMode:
+        name = f"{mode.value} XDP"
+        try:
+            program = BpfProgram("trial", ProgramKind.XDP, code, "GPL")
+            with attach_xdp(program, "trial0", mode):
+                yield Finding(name, "yes", "a program was attached to a veth", needed)
+        except BpfError as error:
+            yield Finding(name, "no", error.what, needed)
 
 
 def _try_tools() -> Iterator[Finding]:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from lab.errors import HostError
 from lab.fabric import settings
+from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode, attach_xdp, load
 from lab.fabric.namespace import Result, in_namespace
 from lab.fabric.node import Completed
 
@@ -79,6 +81,21 @@ class NamespaceNode:
     def write_sysctl(self, name: str, value: str) -> None:
         """Set a sysctl of the namespace by its dotted name under ``net``, e.g. ``ipv4.ip_forward``."""
         self.inside(partial(settings.write, {name: value}))
+
+    def load_bpf(
+        self,
+        source: BpfSource,
+        kinds: Mapping[str, ProgramKind],
+        *,
+        sizes: Mapping[str, int] = MappingProxyType({}),
+        shared: Mapping[str, BpfMap] = MappingProxyType({}),
+    ) -> BpfObject:
+        """Load BPF programs of a C file, each of the kind that ``kinds`` says; see ``lab.fabric.bpf.load``."""
+        return load(source, kinds, sizes=sizes, shared=shared)
+
+    def attach_xdp(self, program: BpfProgram, interface: str, mode: XdpMode | None = None) -> XdpLink:
+        """Attach an XDP program to an interface of the namespace; see ``lab.fabric.bpf.attach_xdp``."""
+        return self.inside(partial(attach_xdp, program, interface, mode))
 
     def interfaces(self) -> tuple[dict[str, Any], ...]:
         """The interfaces as the kernel tells them: pyroute2's link messages."""

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
+
+from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode
 
 __all__ = ["Completed", "Node"]
 
@@ -42,4 +45,26 @@ class Node(Protocol):
 
     def write_sysctl(self, name: str, value: str) -> None:
         """Set a sysctl of the host's network by its dotted name under ``net``, e.g. ``ipv4.ip_forward``."""
+        ...
+
+    def load_bpf(
+        self,
+        source: BpfSource,
+        kinds: Mapping[str, ProgramKind],
+        *,
+        sizes: Mapping[str, int] = MappingProxyType({}),
+        shared: Mapping[str, BpfMap] = MappingProxyType({}),
+    ) -> BpfObject:
+        """Load BPF programs of a C file, each of the kind that ``kinds`` says, with the maps that they declare.
+
+        ``sizes`` says how many entries a map has, ``shared`` gives maps of another object. Raises BpfError when a
+        program does not compile or load, HostError when bcc or kernel headers are missing.
+        """
+        ...
+
+    def attach_xdp(self, program: BpfProgram, interface: str, mode: XdpMode | None = None) -> XdpLink:
+        """Attach an XDP program to an interface: natively, else generically; or only in ``mode``.
+
+        It is at work until the link is closed. Raises BpfError, also when the interface has another's program already.
+        """
         ...

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from lab.cli import doctor as command
-from lab.fabric.host import CORE, Finding, State, apt_install, examine, fitness
+from lab.fabric.apt import apt_install
+from lab.fabric.host import CORE, Finding, State, examine, fitness
 
 GOOD = tuple(Finding(name, "yes", "tried", "every lab") for name in CORE)
 NO_TOOLS = (

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Debian packages are installed, as errors and ``doctor`` tell it."""
+
+from __future__ import annotations
+
+__all__ = ["apt_install"]
+
+
+def apt_install(*packages: str) -> str:
+    """The command that installs Debian packages, also where no list of them was ever fetched."""
+    return f"apt-get update && apt-get install --no-install-recommends {' '.join(packages)}"

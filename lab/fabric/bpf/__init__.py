@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BPF programs: compiled with bcc once and kept, loaded and attached by system calls, held by descriptors alone."""
+
+from lab.fabric.bpf.compiler import BpfSource
+from lab.fabric.bpf.links import BpfLink, XdpLink, XdpMode, attach_cgroup, attach_sockets, attach_tc, attach_xdp
+from lab.fabric.bpf.load import BpfObject, load
+from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
+from lab.fabric.bpf.programs import BpfProgram, ProgramKind, Ran
+from lab.fabric.bpf.verifier import VerifierError
+
+__all__ = [
+    "BpfLink",
+    "BpfMap",
+    "BpfObject",
+    "BpfProgram",
+    "BpfSource",
+    "MapDefinition",
+    "MapKind",
+    "ProgramKind",
+    "Ran",
+    "VerifierError",
+    "XdpLink",
+    "XdpMode",
+    "attach_cgroup",
+    "attach_sockets",
+    "attach_tc",
+    "attach_xdp",
+    "load",
+]
