@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "lab.cli.doctor:doctor",
     "expect": "lab.cli.expect:expect",
     "explain": "lab.cli.explain:explain",
+    "gc": "lab.cli.gc:gc",
     "lint": "lab.cli.lint:lint",
     "replay": "lab.cli.replay:replay",
     "verify": "lab.cli.verify:verify",

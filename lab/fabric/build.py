@@ -35,15 +35,22 @@ class Built:
     barrier: Barrier
 
 
-def build(plan: Plan, stack: ExitStack) -> Built:
+def build(plan: Plan, stack: ExitStack, given: Mapping[str, int]) -> Built:
     """Make all that is planned; whatever is open, also after an error, is closed by ``stack``.
 
+    The namespaces of some routers are ``given``: they are there already, and somebody else's to close.
     Leaves the calling thread in one of the namespaces. Raises HostError.
     """
     namespaces: dict[str, int] = {}
     of_routers, of_ends = missing_settings()
     for hosts, wanted in ((plan.routers, of_routers), (plan.ends, of_ends)):
         for host in hosts:
+            if host in given:
+                enter(given[host])
+                # Whoever made it may have set anything.
+                settings.write(settings.ROUTER)
+                namespaces[host] = given[host]
+                continue
             namespaces[host] = _namespace(stack)
             settings.write(wanted)
     for step in plan.steps:

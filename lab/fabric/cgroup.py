@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from secrets import token_hex
-from typing import Final
 
 from lab.errors import HostError
+from lab.fabric.identity import PREFIX, new_identity
 from lab.fabric.watcher import Watcher
 
-__all__ = ["PREFIX", "cgroup_home", "make_cgroup"]
-
-PREFIX: Final = "policylab-"
-"""What the names of labs' cgroups begin with."""
+__all__ = ["cgroup_home", "make_cgroup"]
 
 
 def cgroup_home() -> Path | None:
@@ -39,7 +35,7 @@ def make_cgroup(watcher: Watcher) -> Path | None:
     home = cgroup_home()
     if home is None:
         return None
-    directory = home / f"{PREFIX}{os.getpid()}-{token_hex(4)}"
+    directory = home / f"{PREFIX}{new_identity()}"
     # Told before it is made, so that there is no moment at which it could be left behind.
     watcher.empty(directory)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from lab.fabric.bpf.bcc_process import BCC_FOLDER
 from lab.fabric.bpf.headers import find_headers
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
 
-__all__ = ["CORE", "Finding", "State", "capabilities", "dump", "examine", "fitness", "last_line"]
+__all__ = ["CORE", "Finding", "State", "capabilities", "dump", "examine", "fitness", "last_line", "which"]
 
 State = Literal["yes", "no", "inconclusive"]
 
@@ -65,7 +66,20 @@ class Finding:
 
 def examine() -> tuple[Finding, ...]:
     """Look at this host; takes a second or two, changes nothing on it, and needs no root to answer."""
-    return (_root(), _kernel(), *_trials(), _cgroup(), _bpf(), _btf(), _bpffs(), _bcc(), _headers(), _kvm(), _docker())
+    return (
+        _root(),
+        _kernel(),
+        *_trials(),
+        _cgroup(),
+        _bpf(),
+        _btf(),
+        _bpffs(),
+        _bcc(),
+        _headers(),
+        _kvm(),
+        _docker(),
+        _busybox(),
+    )
 
 
 def fitness(findings: Iterable[Finding]) -> State:
@@ -179,11 +193,15 @@ def _kvm() -> Finding:
 
 
 def _docker() -> Finding:
-    needed = "container nodes (to come)"
-    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not address.startswith("unix://"):
-        return Finding("docker daemon", "no", f"DOCKER_HOST={address} is not on this host", needed)
-    path = address.removeprefix("unix://")
+    needed = "container nodes"
+    address = os.environ.get("DOCKER_HOST", "")
+    if address and not address.startswith("unix://"):
+        return Finding("Docker", "no", f"DOCKER_HOST={address} is not on this host", needed, "unset DOCKER_HOST")
+    path = address.removeprefix("unix://") or "/var/run/docker.sock"
+    if not address and not Path(path).exists():
+        if which("dockerd") is None:
+            return Finding("Docker", "no", "no daemon runs, no command dockerd", needed, apt_install("docker.io"))
+        return Finding("Docker", "yes", "no daemon runs: a lab starts one of its own", needed)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
         daemon.settimeout(5)
         try:
@@ -192,9 +210,21 @@ def _docker() -> Finding:
             answer = daemon.recv(64)
         except OSError as error:
             state: State = "inconclusive" if isinstance(error, PermissionError) else "no"
-            return Finding("docker daemon", state, f"{path}: {error.strerror or error}", needed)
+            return Finding("Docker", state, f"{path}: {error.strerror or error}", needed)
     line = answer.decode("ascii", "replace").partition("\r\n")[0]
-    return Finding("docker daemon", "yes" if " 200 " in line else "no", f"{path}: {line}", needed)
+    return Finding("Docker", "yes" if " 200 " in line else "no", f"{path}: {line}", needed)
+
+
+def _busybox() -> Finding:
+    path = which("busybox")
+    if path is None:
+        return Finding("busybox", "no", "no command busybox", "container nodes", apt_install("busybox-static"))
+    return Finding("busybox", "yes", path, "container nodes")
+
+
+def which(command: str) -> str | None:
+    """Where a command is found, also where system tools lie that are not in every user's path."""
+    return shutil.which(command, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def _exists(name: str, place: Path, needed_for: str) -> Finding:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from lab.fabric.barrier import Barrier
 from lab.fabric.build import build
@@ -19,6 +19,9 @@ from lab.fabric.netlink import Message
 from lab.fabric.plan import UNDERLAY, PlannedPort, plan
 from lab.fabric.programs import Programs
 from lab.topology import Address, Topology
+
+if TYPE_CHECKING:
+    from lab.fabric.container_node import ContainerNode
 
 __all__ = ["EndPort", "Lab"]
 
@@ -54,7 +57,7 @@ class Lab:
     """A context manager that brings a topology up and owns everything that it made.
 
     Entering raises HostError when the host cannot hold the lab (not root, no namespaces, too few descriptors);
-    then nothing is left. Making one raises TopologyError for nodes that are no namespaces.
+    then nothing is left. Making one raises TopologyError for nodes that are machines.
 
     Attributes (while it is up):
         nodes: the topology's nodes by name.
@@ -80,12 +83,16 @@ class Lab:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            self._stack = stack
+            containers = self._containers()
+            given = {name: node.descriptor for name, node in containers.items()}
             try:
-                self._built = aside(partial(build, self._plan, stack))
+                self._built = aside(partial(build, self._plan, stack, given))
             except OSError as error:
                 raise refused("to hold a lab", error.errno or 0) from error
             self._stack = stack.pop_all()
         hosts = {name: NamespaceNode(name or "underlay", each) for name, each in self._built.namespaces.items()}
+        hosts |= containers
         self.underlay = hosts.pop(UNDERLAY)
         self.hosts = MappingProxyType(hosts)
         self.nodes = MappingProxyType({name: hosts[name] for name in self.topology.nodes})
@@ -99,6 +106,16 @@ class Lab:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _containers(self) -> dict[str, ContainerNode]:
+        """Start the nodes that are containers."""
+        names = [node.name for node in self.topology.nodes.values() if node.kind == "container"]
+        if not names:
+            return {}
+        # Not needed, nor imported, where all nodes are namespaces.
+        from lab.fabric.containers import start_containers
+
+        return start_containers(names, self.programs, self._stack)
 
     @property
     def programs(self) -> Programs:

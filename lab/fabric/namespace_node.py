@@ -17,7 +17,7 @@ from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind
 from lab.fabric.namespace import Result, in_namespace
 from lab.fabric.node import Completed
 
-__all__ = ["NamespaceNode", "tool_path"]
+__all__ = ["NamespaceNode", "spawn", "tool_path"]
 
 # Where tools for networks lie; not in every user's path.
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -52,7 +52,7 @@ class NamespaceNode:
 
         Raises HostError when the command is not installed or runs longer than ``timeout`` seconds.
         """
-        process = self.inside(partial(_spawn, argv))
+        process = self._spawn(argv)
         with process:
             try:
                 output, errors = process.communicate(stdin.encode(), timeout)
@@ -113,6 +113,9 @@ class NamespaceNode:
         """Who is known to be behind which interface: pyroute2's neighbour messages."""
         return self._read("get_neighbours")
 
+    def _spawn(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        return self.inside(partial(spawn, argv))
+
     def _read(self, what: str) -> tuple[dict[str, Any], ...]:
         def read() -> tuple[dict[str, Any], ...]:
             from pyroute2 import IPRoute
@@ -128,8 +131,8 @@ def tool_path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}"
 
 
-def _spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a command in this thread's namespace."""
+def spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command in this thread's namespaces; raises HostError when it is not there."""
     environment = os.environ | {"PATH": tool_path()}
     pipe = subprocess.PIPE
     try:

@@ -70,13 +70,13 @@ class Plan:
 def plan(topology: Topology) -> Plan:
     """Lay a topology out; raises TopologyError for nodes of a kind that labs cannot be made of yet."""
     for node in topology.nodes.values():
-        if node.kind != "namespace":
+        if node.kind == "machine":
             raise TopologyError(
-                f"the node {node.name} is a {node.kind}: labs are made of network namespaces only, so far",
+                f"the node {node.name} is a {node.kind}: labs are made of network namespaces and containers, so far",
                 place=node.place,
                 value=node.kind,
-                allowed="namespace",
-                next_step=f"leave kind away from {node.name}, or say kind: namespace",
+                allowed="namespace, container",
+                next_step=f"say kind: container for {node.name}, or leave kind away",
             )
     return _Planner(topology).plan()
 

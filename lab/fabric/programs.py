@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from tempfile import gettempdir
 from typing import IO, Final
 
 from lab.errors import HostError
 from lab.fabric.cgroup import make_cgroup
+from lab.fabric.identity import PREFIX, new_identity
 from lab.fabric.namespace_node import NamespaceNode, tool_path
 from lab.fabric.watcher import Watcher
 
@@ -28,16 +30,25 @@ class Programs:
 
     Attributes:
         cgroup: the directory of the lab's own cgroup (v2), in which all of them are; None where the host has none.
+        watcher: takes away what they leave.
     """
 
     def __init__(self) -> None:
-        self._watcher = Watcher()
+        self.watcher = Watcher()
         self._started: list[subprocess.Popen[bytes]] = []
         try:
-            self.cgroup: Path | None = make_cgroup(self._watcher)
+            self.cgroup: Path | None = make_cgroup(self.watcher)
         except BaseException:
-            self._watcher.close()
+            self.watcher.close()
             raise
+
+    @cached_property
+    def directory(self) -> Path:
+        """A directory for the files of programs, made when it is first asked for; it goes with them."""
+        directory = Path(gettempdir(), f"{PREFIX}{new_identity()}")
+        self.watcher.remove(directory)
+        directory.mkdir(mode=0o700)
+        return directory
 
     def start(
         self,
@@ -54,7 +65,7 @@ class Programs:
         """
         process = host.inside(partial(_spawn, argv, output, errors, descriptors))
         self._started.append(process)
-        self._watcher.kill(process.pid)
+        self.watcher.kill(process.pid)
         if self.cgroup is not None:
             (self.cgroup / "cgroup.procs").write_text(f"{process.pid}\n", encoding="ascii")
         assert process.stdin is not None  # noqa: S101 - it is a pipe
@@ -65,7 +76,7 @@ class Programs:
     def close(self) -> None:
         """Kill every program and remove the cgroup."""
         try:
-            self._watcher.close()
+            self.watcher.close()
         finally:
             for process in self._started:
                 process.kill()

@@ -70,8 +70,8 @@ def test_end_without_ipv6_gets_no_ipv6_gateway(tmp_path: Path):
     assert {deed.address.version for deed in told} == {4}
 
 
-@pytest.mark.parametrize("kind", ["container", "machine"])
-def test_node_that_is_no_namespace_is_refused_at_its_place(tmp_path: Path, kind: str):
+@pytest.mark.parametrize("kind", ["machine"])
+def test_node_that_no_lab_can_have_is_refused_at_its_place(tmp_path: Path, kind: str):
     file = tmp_path / "topology.yaml"
     file.write_text(f"name: other\nnodes:\n  n1: {{kind: {kind}}}\n")
     with pytest.raises(TopologyError) as caught:
