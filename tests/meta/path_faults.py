@@ -56,6 +56,18 @@ PATH_FAULTS = (
         path=tuple(both_families(_NFT, "mangle", "POSTROUTING", "-p sctp -j DROP")),
     ),
     Fault(
+        "node-cannot-reach-its-own",
+        "What a node sends to its own workloads is lost.",
+        "host.own-workload.always-reached",
+        path=tuple(both_families(_NFT, "mangle", "OUTPUT", "-o cali+ -j DROP")),
+    ),
+    Fault(
+        "node-port-cannot-reach-its-own",
+        "What a node port leads to a workload of the node itself is lost.",
+        "host.own-workload.through-node-port",
+        path=tuple(both_families(_NFT, "mangle", "POSTROUTING", "-o cali+ -m conntrack --ctstate DNAT -j DROP")),
+    ),
+    Fault(
         "masquerade",
         "Packets that leave a node take its address, so that nobody behind it knows who sent them.",
         "control.no-policy",

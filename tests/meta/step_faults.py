@@ -31,6 +31,26 @@ def _overlapping_members_go(before: Snapshot, after: Snapshot) -> Snapshot:
     return replace(after, ip_sets={key: cut(found) for key, found in after.ip_sets.items()})
 
 
+def _shrinking_sets_lose_all(before: Snapshot, after: Snapshot) -> Snapshot:
+    def cut(found: IpSet) -> IpSet:
+        old = before.ip_sets.get(found.set_id, found).nets
+        return replace(found, nets=found.nets - old) if old - found.nets else found
+
+    return replace(after, ip_sets={key: cut(found) for key, found in after.ip_sets.items()})
+
+
+def _sets_stay(before: Snapshot, after: Snapshot) -> Snapshot:
+    return replace(after, ip_sets={key: before.ip_sets.get(key, found) for key, found in after.ip_sets.items()})
+
+
+def _subjects_stay(before: Snapshot, after: Snapshot) -> Snapshot:
+    def as_before(endpoint: EndpointPolicy, _snapshot: Snapshot) -> EndpointPolicy:
+        return before.endpoints.get(endpoint.interface, endpoint)
+
+    known = {key: policy for key, policy in before.policies.items() if key not in after.policies}
+    return change_endpoints(as_before)(replace(after, policies={**known, **after.policies}))
+
+
 def _one_direction(before: Snapshot, after: Snapshot, direction: Direction) -> Snapshot:
     """In ``direction`` what should be in force, in the other one what was."""
     new, old = (after, before) if direction is Direction.INGRESS else (before, after)
@@ -161,6 +181,24 @@ STEP_FAULTS = (
         "Takes from a set, with a member, all those that overlap it.",
         "network-set.update.contained-net-kept",
         step=_overlapping_members_go,
+    ),
+    Fault(
+        "shrinking-sets-lose-all",
+        "Takes from a set, with one member, all that were there before.",
+        "network-set.update.overlap-kept",
+        step=_shrinking_sets_lose_all,
+    ),
+    Fault(
+        "sets-stay",
+        "Takes the members of a set for what they were when it first saw it.",
+        "service.update.endpoint-moves",
+        step=_sets_stay,
+    ),
+    Fault(
+        "subjects-stay",
+        "Goes on asking a policy for those whom it selected first.",
+        "update.policy.subject-changes",
+        step=_subjects_stay,
     ),
     Fault(
         "half-update-ingress",
