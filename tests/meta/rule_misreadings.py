@@ -16,6 +16,7 @@ from misread import (
 )
 
 from lab.policy.resources import (
+    CalicoPolicy,
     EntityRule,
     IcmpMatch,
     PortMatch,
