@@ -47,7 +47,7 @@ class Programs:
         """A directory for the files of programs, made when it is first asked for; it goes with them."""
         directory = Path(gettempdir(), f"{PREFIX}{new_identity()}")
         self.watcher.remove(directory)
-        directory.mkdir(mode=0o700)
+        directory.mkdir(mode=0o711)  # programs that are not root pass through it
         return directory
 
     def start(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar, cast
 
 from lab.errors import Place
-from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
+from lab.policy.resources import Action, Direction, HttpMatch, IcmpMatch, PortRange
 from lab.topology import Address, Net
 
 __all__ = [
@@ -84,7 +84,8 @@ class SnapshotSide:
 
     ``nets``: in any of them. ``not_nets``: in none of them. ``sets``: in every one of them.
     ``not_sets``: in none of them. ``ports`` and ``port_sets``: in any range or any set of both fields together.
-    ``not_ports`` and ``not_port_sets``: in none.
+    ``not_ports`` and ``not_port_sets``: in none. ``by_account``: service accounts are part of what the sets stand for,
+    so that a sidecar demands of a peer that can prove who it is to be one of theirs.
     """
 
     nets: tuple[Net, ...] = ()
@@ -95,11 +96,15 @@ class SnapshotSide:
     port_sets: tuple[str, ...] = ()
     not_ports: tuple[PortRange, ...] = ()
     not_port_sets: tuple[str, ...] = ()
+    by_account: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRule:
-    """A flat rule: every field that is given must hold. ``ip_version`` None means both families."""
+    """A flat rule: every field that is given must hold. ``ip_version`` None means both families.
+
+    ``http`` is for sidecars alone: what decides on packets meets the rule as if it were not there.
+    """
 
     action: Action
     ip_version: Literal[4, 6] | None = None
@@ -110,6 +115,7 @@ class SnapshotRule:
     source: SnapshotSide = SnapshotSide()
     destination: SnapshotSide = SnapshotSide()
     origin: RuleOrigin | None = field(default=None, compare=False)
+    http: HttpMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

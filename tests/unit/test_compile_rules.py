@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from compile_world import (
     EGRESS,
@@ -20,7 +22,7 @@ from compile_world import (
     workload,
 )
 
-from lab.policy.resources import Action, Direction, HttpMatch, HttpPath, IcmpMatch, ProtocolMatch
+from lab.policy.resources import Action, Direction, HttpMatch, HttpPath, IcmpMatch, ProtocolMatch, ServiceAccountMatch
 
 A = workload("x/a", 1, {"app": "web"}, ports=[port("http", 80), port("dns", 53), port("dns", 53, 17)])
 B = workload("x/b", 2, {"app": "db"}, ports=[port("http", 8080), port("http", 8081)])
@@ -85,11 +87,6 @@ def test_fields_without_sets_are_carried_over():
     assert (found.icmp, found.not_icmp) == (IcmpMatch(0, None), IcmpMatch(8, 0))
 
 
-def test_http_match_is_ignored():
-    http = HttpMatch(("GET",), (HttpPath("exact", "/"),))
-    assert flat(protocol=TCP, http=http) == flat(protocol=TCP)
-
-
 def test_numbers_and_names_stay_alternatives():
     found = compiled([A, B], policy("p", rule(protocol=TCP, destination=side(ports=(PortRange(80, 80), "http")))))
     to = only_rule(found).destination
@@ -136,3 +133,13 @@ def test_origin_tells_owner_and_number():
     found = compiled([A], policy("p", *rules, namespace="x"))
     origin = only_rule(found).origin
     assert (origin.owner, origin.direction, origin.index) == ("NetworkPolicy/x/p", Direction.INGRESS, 1)
+
+
+def test_the_http_match_of_a_rule_and_the_use_of_accounts_are_told_to_sidecars():
+    match = HttpMatch(("GET",), (HttpPath("prefix", "/a"),))
+    found = flat(protocol=TCP, http=match, source=side(service_accounts=ServiceAccountMatch(("web",), None)))
+    assert found.http == match
+    assert found.source.by_account
+    assert not found.destination.by_account
+    without = flat(protocol=TCP, source=side(service_accounts=ServiceAccountMatch(("web",), None)))
+    assert replace(found, http=None) == without

@@ -55,8 +55,7 @@ def _flat_rules(
 ) -> tuple[SnapshotRule, ...]:
     """The rules of one direction of a policy (``namespace`` "" for a global one) or of a profile.
 
-    A rule that no packet of either family can match is left out. The HTTP match of a rule is ignored, as every
-    L3/L4 dataplane ignores it: the sidecar judges the request.
+    A rule that no packet of either family can match is left out.
     """
     found: list[SnapshotRule] = []
     for written in rules:
@@ -130,6 +129,7 @@ def _flat(rule: Rule, families: list[Family], namespace: str, sets: SetNames, or
         source,
         destination,
         origin,
+        rule.http,
     )
 
 
@@ -148,6 +148,7 @@ def _side(side: EntityRule, context: _Context) -> SnapshotSide:
         port_sets=context.port_sets(positive, names),
         not_ports=not_ports,
         not_port_sets=context.port_sets(positive, not_names),
+        by_account=side.service_accounts is not None,
     )
 
 
