@@ -103,6 +103,7 @@ class Capability(Enum):
 
     IPV4 = "family.ipv4"
     IPV6 = "family.ipv6"
+    IPV6_SUPPORT = "family.ipv6-support"
     TCP = "protocol.tcp"
     UDP = "protocol.udp"
     SCTP = "protocol.sctp"

@@ -42,12 +42,12 @@ class IptablesDataplane:
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - it compares by itself
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""
-        wanted = {family: render(snapshot, family) for family in _FAMILIES}
+        wanted = {family: render(snapshot, family) for family in _FAMILIES if family == 4 or snapshot.settings.ipv6}
         before = {family: table.ruleset for family, table in self._tables.items()}
         try:
             self._sets.make(_sets_of(wanted))
             for family, table in self._tables.items():
-                table.put(wanted[family])
+                table.put(wanted.get(family))
         except LabError as error:
             self._roll_back(before, error)
             raise

@@ -15,10 +15,12 @@ from lab.conformance.results import Results
 from lab.conformance.rollout import Rollout
 from lab.fabric.lab import Lab
 from lab.oracle import Oracle
+from lab.policy.forwarding import forwarding_nodes
 from lab.policy.node_ports import NodePort, node_ports
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
 from lab.traffic.ends import Arrival
+from lab.traffic.forwarding import set_forwarding
 from lab.traffic.node_ports import forward_node_ports
 from lab.traffic.prober import Observation, Prober
 
@@ -45,6 +47,7 @@ class Harness:
         self._plugins: dict[str, NodePlugins] = {}
         self._rollout = Rollout(topology)
         self._node_ports: tuple[NodePort, ...] = ()
+        self._forwarding = frozenset(topology.nodes)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -63,12 +66,19 @@ class Harness:
 
     def apply(self, resources: Resources) -> None:
         """Compile the resources and put every node's snapshot in force."""
+        self._forward(resources)
         with self._rollout.of(resources) as steps, ThreadPoolExecutor(max_workers=len(steps)) as nodes:
             # Nodes are machines of their own, and most of an apply is waiting for the kernel: all wait together.
             done = [nodes.submit(self._plugins[name].apply, *step) for name, step in steps.items()]
             for each in done:
                 each.result()
         self._serve(resources)
+
+    def _forward(self, resources: Resources) -> None:
+        """Let those nodes forward that should, before any dataplane is told anything: it is not theirs to change."""
+        forwarding = forwarding_nodes(self.topology, resources)
+        set_forwarding(self.lab.nodes.values(), self._forwarding, forwarding)
+        self._forwarding = forwarding
 
     @contextmanager
     def unaccelerated(self) -> Iterator[None]:

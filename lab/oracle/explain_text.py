@@ -34,6 +34,7 @@ _REASONS = {
     "endpoint-to-host": "defaultEndpointToHostAction, which decides on what workloads send to their own node",
     "host-to-own-workload": "nothing: what a node sends to its own workloads is never policed",
     "no-backend": "the node port: nobody is reached behind it",
+    "not-forwarded": "the node, which passes nothing on (ipForwarding: Disabled)",
     "neighbour-discovery": "the dataplane itself: workloads may always look for their node",
 }
 

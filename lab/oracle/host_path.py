@@ -29,6 +29,7 @@ _NEIGHBOURS = frozenset({130, 131, 132, 133, 135, 136})
 _OWN_WORKLOAD = Verdict(True, DefaultDecision(None, "host-to-own-workload"))
 _DISCOVERY = Verdict(True, DefaultDecision(None, "neighbour-discovery"))
 _NO_BACKEND = Verdict(False, DefaultDecision(None, "no-backend"))
+_NOT_FORWARDED = Verdict(False, DefaultDecision(None, "not-forwarded"))
 
 
 class Paths:
@@ -94,6 +95,8 @@ class _Trip:
         """End on the node; the policy of a host endpoint has nothing to do with what its own workloads send it."""
         if sender is None:
             self._ask_host(Hook.NORMAL, Direction.INGRESS, node, interface)
+        elif not self._is_policed(node):
+            return
         elif self._is_neighbours_talk():
             self._rule(f"neighbour discovery on {node}", _DISCOVERY)
         else:
@@ -110,6 +113,8 @@ class _Trip:
         that the last tier passes on, which are let go on here, too.
         """
         target = self._target
+        if not self._paths.settings[node].ip_forwarding:
+            self._rule(f"{node}, which passes nothing on", _NOT_FORWARDED)
         self._ask_host(Hook.FORWARD, Direction.INGRESS, node, interface)
         if sender is not None:
             self._ask_workload(Direction.EGRESS, sender)
@@ -139,7 +144,8 @@ class _Trip:
             self._leave(node)
 
     def _leave(self, node: str) -> None:
-        self._packet = self._paths.translation.leaving(self._packet, node)
+        if self._is_policed(node):
+            self._packet = self._paths.translation.leaving(self._packet, node)
         self._reach_target()
 
     def _reach_target(self) -> None:
@@ -196,7 +202,13 @@ class _Trip:
         icmp = self._packet.icmp
         return self._packet.protocol == ICMPV6 and icmp is not None and icmp.type in _NEIGHBOURS
 
+    def _is_policed(self, node: str) -> bool:
+        """Without ipv6Support a node's dataplane has no rule for IPv6, whatever a policy says (unconfirmed)."""
+        return self._packet.family == 4 or self._paths.settings[node].ipv6_support
+
     def _ask_workload(self, direction: Direction, workload: Workload) -> None:
+        if not self._is_policed(workload.node):
+            return
         party = self._paths.world.pods[workload.name]
         self.steps.append(Stage(Hook.NORMAL, direction, party, workload.node, self._packet, self._hop))
 
@@ -206,7 +218,7 @@ class _Trip:
         An endpoint of every other interface is never asked ahead of connection tracking.
         """
         endpoints = self._paths.endpoints
-        if node not in endpoints.policed:
+        if node not in endpoints.policed or not self._is_policed(node):
             return
         if hook is Hook.UNTRACKED:
             party = None if interface is None else endpoints.own(node, interface)

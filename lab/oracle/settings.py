@@ -30,6 +30,8 @@ class FelixSettings:
     vxlan_port: int = 4789
     drop_invalid: bool = False
     """Felix's own default is to drop; the lab leaves such packets to policy unless a file says otherwise."""
+    ip_forwarding: bool = True
+    ipv6_support: bool = True
 
 
 def felix_settings(configurations: Iterable[FelixConfiguration], node: str) -> FelixSettings:

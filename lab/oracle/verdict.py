@@ -25,6 +25,7 @@ DefaultReason = Literal[
     "host-to-own-workload",  # always open
     "conntrack-invalid",
     "no-backend",  # a node port behind which nobody is
+    "not-forwarded",  # through a node that passes nothing on
     "neighbour-discovery",  # between a workload and its node: always open
 ]
 

@@ -463,6 +463,9 @@ class FelixConfiguration:
     """Whether packets that conntrack calls invalid are dropped ahead of policy (``disableConntrackInvalidCheck``
     false, said in so many words); not said, policy alone decides on them."""
     place: Place
+    ip_forwarding: bool | None = None
+    """Whether the node passes anything on (``ipForwarding``)."""
+    ipv6_support: bool | None = None
 
     @property
     def name(self) -> str:

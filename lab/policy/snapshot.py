@@ -206,6 +206,8 @@ class NodeSettings:
     vxlan_port: int = 4789
     drop_invalid: bool = False
     """Drop packets that conntrack calls INVALID ahead of policy; False leaves them to the policy."""
+    ipv6: bool = True
+    """False: the dataplane has nothing to do with IPv6, whatever is in the snapshot."""
     masquerade: tuple[Net, ...] = ()
     """Pools whose packets leave with the node's address when their destination is in none of ``pools``."""
     pools: tuple[Net, ...] = ()

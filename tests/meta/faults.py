@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from dataplanes.api import Capability, Dataplane, Evidence, Node, Snapshot, SnapshotDelta
 
-__all__ = ["Detour", "Fault", "both_families", "lay"]
+__all__ = ["Detour", "Fault", "Switch", "both_families", "lay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,23 @@ class Detour:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """A sysctl of the node that is nobody's business but its own."""
+
+    sysctl: str
+    on: str
+    off: str
+
+    def lay(self, node: Node) -> None:
+        """Turn it on."""
+        node.write_sysctl(self.sysctl, self.on)
+
+    def lift(self, node: Node) -> None:
+        """Turn it off."""
+        node.write_sysctl(self.sysctl, self.off)
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """One mistake, made in exactly one of three places, and the expectation that must catch it.
 
@@ -53,7 +70,7 @@ class Fault:
     caught_by: str
     snapshot: Callable[[Snapshot], Snapshot] | None = None
     step: Callable[[Snapshot, Snapshot], Snapshot] | None = None
-    path: tuple[Detour, ...] = ()
+    path: tuple[Detour | Switch, ...] = ()
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.snapshot, self.step, self.path))) != 1:

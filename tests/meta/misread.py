@@ -178,7 +178,7 @@ def felix(change: Callable[[FelixConfiguration], Changed[FelixConfiguration]]) -
         given = told.felix_configurations
         if all(each.node is not None for each in given):
             place = given[0].place if given else _NOWHERE
-            given = (FelixConfiguration(None, None, None, None, None, None, None, None, place), *given)
+            given = (FelixConfiguration(*[None] * 8, place=place), *given)
         return topology, replace(told, felix_configurations=_each(given, change))
 
     return changed

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from faults import Detour, Fault, both_families
+from faults import Detour, Fault, Switch, both_families
 
-__all__ = ["PATH_FAULTS"]
+__all__ = ["PATH_FAULTS", "SWITCH_FAULTS"]
 
 # An ACCEPT ends the chains of its own backend only, so it takes one of each to open a way past either.
 _EITHER = ("nft", "legacy")
@@ -72,5 +72,14 @@ PATH_FAULTS = (
         "Packets that leave a node take its address, so that nobody behind it knows who sent them.",
         "control.no-policy",
         path=tuple(both_families(_NFT, "nat", "POSTROUTING", "! -o cali+ -j MASQUERADE")),
+    ),
+)
+
+SWITCH_FAULTS = (
+    Fault(
+        "forwards-anyway",
+        "Makes its node forward, which nobody has asked it to.",
+        "host.forwarding.off",
+        path=(Switch("ipv4.ip_forward", "1", "0"), Switch("ipv6.conf.all.forwarding", "1", "0")),
     ),
 )

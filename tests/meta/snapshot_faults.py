@@ -208,6 +208,12 @@ def _addresses_only(found: IpSet) -> IpSet:
 
 SNAPSHOT_FAULTS = (
     Fault(
+        "ipv6-all-the-same",
+        "Polices IPv6 where it is told to leave it alone.",
+        "family.ipv6.support-off",
+        snapshot=lambda snapshot: replace(snapshot, settings=replace(snapshot.settings, ipv6=True)),
+    ),
+    Fault(
         "forgets-ipv6",
         "Enforces policies in IPv4 and lets all of IPv6 through.",
         "family.ipv6.rules-enforced",

@@ -126,6 +126,7 @@ configurations = st.builds(
     some(None, 4790),
     some(None, True, False),
     st.just(HERE),
+    ipv6_support=some(None, True, False),
 )
 pods = st.tuples(label_selectors, label_selectors)
 subjects = st.builds(AdminPeer, namespaces=label_selectors) | st.builds(AdminPeer, pods=pods)

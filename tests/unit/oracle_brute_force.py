@@ -115,6 +115,11 @@ class BruteForce:
             return True, (None, "no-policy", None)
         if flow.source == flow.destination:
             return True, (None, "self", None)
+        known = next(name for name in (flow.source, flow.destination) if name in self.workloads)
+        if self.said(known, "ip_forwarding") is False:
+            return False, (None, "not-forwarded", None)
+        if flow.family == 6 and self.said(known, "ipv6_support") is False:
+            return True, (None, "no-policy", None)
         outcome: Outcome | None = None
         for name, direction in ((flow.source, Direction.EGRESS), (flow.destination, Direction.INGRESS)):
             if name in self.workloads and (outcome is None or outcome[0]):

@@ -293,6 +293,8 @@ configurations = st.builds(
     vxlan_port=some(None, 4789, 80),
     drop_invalid=some(None, True, False),
     place=st.just(HERE),
+    ip_forwarding=some(None, None, None, True, False),
+    ipv6_support=some(None, None, True, False),
 )
 
 

@@ -206,6 +206,12 @@ def test_settings_of_a_node_win_field_by_field():
     assert found.failsafe_inbound == (FailsafePort(6, 22),)
 
 
+def test_ipv6_is_left_alone_where_felix_is_told_so():
+    assert settings().ipv6
+    assert not settings(configuration(ipv6_support=False)).ipv6
+    assert settings(configuration(ipv6_support=False), configuration("n1", ipv6_support=True)).ipv6
+
+
 def test_setting_of_false_on_a_node_beats_true_everywhere():
     found = settings(
         configuration(allow_vxlan_from_workloads=True), configuration("n1", allow_vxlan_from_workloads=False)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from oracle_hosts import ALLOW, DENY, NODES, felix, forward, hep, policy, pre_dnat, untracked
+from oracle_hosts import ALLOW, DENY, NODES, felix, forward, hep, policy, pool, pre_dnat, untracked
 from oracle_lab import Lab, calico, gnp, lab
 
 __all__ = ["lab"]
@@ -87,6 +87,43 @@ def test_workload_to_own_node_is_decided_by_endpoint_to_host_action(
     assert judge.default("x/a", "node-1", family=family) == ("egress", "endpoint-to-host", None)
     closed = lab(*documents, hep(interface=interface), policy("in", ingress=[DENY]), nodes=NODES)
     assert closed.allows("x/a", "node-1", family=family) is allowed
+
+
+@both
+def test_node_that_does_not_forward_passes_nothing_on(lab: Lab, family: int) -> None:
+    off = felix("node.node-1", ipForwarding="Disabled", defaultEndpointToHostAction="Accept")
+    judge = lab(off, felix(ipForwarding="Enabled"), pre_dnat("d", ingress=[DENY]), hep(), nodes=NODES)
+    assert judge.default("x/a", "y/c", family=family) == (None, "not-forwarded", None)
+    assert judge.default("x/a", "x/b", family=family) == (None, "not-forwarded", None)
+    assert judge.default("x/a", "client", family=family) == (None, "not-forwarded", None)
+    # Ahead of routing policy is asked all the same.
+    assert judge.rule("x/b", "x/a", family=family)[1] == "d"
+    assert judge.allows("node-1", "x/a", family=family)
+    assert judge.allows("x/a", "node-1", family=family)
+    assert judge.allows("client", "x/b", family=family)
+
+
+def test_nobody_is_asked_of_ipv6_where_it_is_not_supported(lab: Lab) -> None:
+    closed = gnp({"selector": "all()", "types": ["Ingress", "Egress"]})
+    off = felix("node.node-1", ipv6Support=False)
+    judge = lab(off, closed, hep(interface="*"), pool("pods", "fd00:18::/32", natOutgoing=True), nodes=NODES)
+    for source, destination in (("client", "x/a"), ("x/a", "y/c"), ("x/a", "node-1"), ("x/a", "client")):
+        assert judge.default(source, destination, family=6) == (None, "no-policy", None)
+        assert not judge.allows(source, destination, family=4)
+    assert judge.default("client", "node-1", family=6) == (None, "no-policy", None)
+    assert not judge.allows("client", "x/b", family=6)
+    # Its source is what it was: the other node, which does police, sees the workload.
+    known = gnp(
+        {"selector": "pod == 'b'", "types": ["Ingress"], "ingress": [{**ALLOW, "source": {"selector": "pod == 'a'"}}]}
+    )
+    judge = lab(
+        off,
+        known,
+        pool("pods", "fd00:dead::/64", natOutgoing=True),
+        pool("p", "fd00:18::/96", natOutgoing=True),
+        nodes=NODES,
+    )
+    assert judge.allows("x/a", "x/b", family=6)
 
 
 @both

@@ -85,6 +85,7 @@ def node_settings(node: str, configurations: Iterable[FelixConfiguration], pools
         allow_ipip_from_workloads=bool(_first(found.allow_ipip_from_workloads for found in heard)),
         vxlan_port=_first(found.vxlan_port for found in heard) or NodeSettings().vxlan_port,
         drop_invalid=bool(_first(found.drop_invalid for found in heard)),
+        ipv6=_first(found.ipv6_support for found in heard) is not False,
         masquerade=tuple(pool.cidr for pool in ordered if pool.nat_outgoing),
         pools=tuple(pool.cidr for pool in ordered),
     )

@@ -26,6 +26,7 @@ _SPEC: Path = ("spec",)
 _FAILSAFE_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 _FAILSAFE_KEYS = ("protocol", "port", "net")
 _ACTIONS: Mapping[str, EndpointToHostAction] = {"drop": "Drop", "return": "Return", "accept": "Accept"}
+_ENABLED = {"enabled": True, "disabled": False}
 _MODELLED = frozenset(
     {
         "allowIPIPPacketsFromWorkloads",
@@ -34,6 +35,8 @@ _MODELLED = frozenset(
         "disableConntrackInvalidCheck",
         "failsafeInboundHostPorts",
         "failsafeOutboundHostPorts",
+        "ipForwarding",
+        "ipv6Support",
         "vxlanPort",
     }
 )
@@ -57,6 +60,8 @@ def read_felix_configuration(source: Source, _: str | None) -> FelixConfiguratio
         vxlan_port=spec.read("vxlanPort", port_number),
         drop_invalid=None if no_check is None else not no_check,
         place=source.place(),
+        ip_forwarding=spec.read("ipForwarding", _enabled),
+        ipv6_support=spec.read("ipv6Support", _boolean),
     )
 
 
@@ -156,6 +161,13 @@ def _action(value: object) -> EndpointToHostAction:
         near = suggestion(str(value).capitalize(), _ACTIONS.values())
         raise Refusal("is not an action", allowed=", ".join(_ACTIONS.values()), next_step=near)
     return action
+
+
+def _enabled(value: object) -> bool:
+    enabled = _ENABLED.get(value.lower()) if isinstance(value, str) else None
+    if enabled is None:
+        raise Refusal("is neither of the two", allowed="Enabled, Disabled")
+    return enabled
 
 
 def _boolean(value: object) -> bool:

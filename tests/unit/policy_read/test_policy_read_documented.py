@@ -321,10 +321,6 @@ REFUSED = {
         calico("WorkloadEndpoint", "name: w, namespace: x", "node: node-1").replace("kind: ", "kind: §"),
         "kind is not policy | describe the cluster in the topology file",
     ),
-    "felix-without-ipv6": (
-        calico("FelixConfiguration", "name: default", "ipv6Support: §false"),
-        "spec.ipv6Support can change verdicts, and the lab does not model how | true, or no such key",
-    ),
     "felix-with-bpf": (
         calico("FelixConfiguration", "name: default", "bpfEnabled: §true"),
         "spec.bpfEnabled can change verdicts, and the lab does not model how | false, or no such key",

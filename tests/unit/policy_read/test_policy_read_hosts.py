@@ -190,13 +190,14 @@ def test_settings_that_change_verdicts_are_read(load: Load) -> None:
     spec = """{defaultEndpointToHostAction: RETURN, allowVXLANPacketsFromWorkloads: true, vxlanPort: 4790,
       allowIPIPPacketsFromWorkloads: false, disableConntrackInvalidCheck: false,
       failsafeInboundHostPorts: [{protocol: TCP, port: 22, net: 10.0.0.0/8}, {protocol: UDP, port: 68}, {port: 179}],
-      failsafeOutboundHostPorts: []}"""
+      failsafeOutboundHostPorts: [], ipForwarding: disabled, ipv6Support: false}"""
     found = felix(load, spec)
     assert (found.node, found.endpoint_to_host_action, found.vxlan_port) == (None, "Return", 4790)
     assert (found.allow_vxlan_from_workloads, found.allow_ipip_from_workloads) == (True, False)
     assert found.drop_invalid is True
     assert found.failsafe_inbound == (Failsafe(6, 22, ip_network("10.0.0.0/8")), Failsafe(17, 68), Failsafe(6, 179))
     assert found.failsafe_outbound == ()
+    assert (found.ip_forwarding, found.ipv6_support) == (False, False)
 
 
 def test_settings_that_are_not_said_are_none(load: Load) -> None:
@@ -239,6 +240,9 @@ def test_setting_that_is_not_modelled_is_refused_unless_it_is_the_default(faults
             "spec.defaultEndpointToHostAction is not an action | Drop, Return, Accept",
         ),
         ("{defaultEndpointToHostAction: §true}", "spec.defaultEndpointToHostAction is not an action"),
+        ("{ipForwarding: §No}", "spec.ipForwarding is neither of the two | Enabled, Disabled"),
+        ("{ipForwarding: §true}", "spec.ipForwarding is neither of the two"),
+        ("{ipv6Support: §maybe}", "spec.ipv6Support must be true or false"),
         ("{vxlanPort: §0}", "spec.vxlanPort is not a port number"),
         ("{allowVXLANPacketsFromWorkloads: §maybe}", "spec.allowVXLANPacketsFromWorkloads must be true or false"),
         (
