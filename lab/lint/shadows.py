@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from lab.lint.finding import Finding, Severity
 from lab.lint.horizon import Horizon
@@ -20,22 +20,24 @@ __all__ = ["Shadows", "shadowed_rules"]
 
 RuleKey = tuple[str, str | None, str, Direction, int]
 _MOST_CHAINS = 16
-"""At how many ends that differ in what applies to them a rule is tried; one that has a say is found at the first."""
+"""At how many ends that differ in what applies to them, or in what passes on their side, a rule is tried. Mostly,
+one that has a say is found at the first."""
 _SHOWN = 3
 
 
 class Shadows:
     """All enforced rules that apply to somebody, by where they stand in the tables."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, trials: Trials) -> None:
         self._scene = scene
         self.horizons = {way: Horizon(table) for way, table in scene.tables.items()}
-        self._groups: dict[Way, dict[int, Party]] = {way: {} for way in scene.tables}
+        # Of ends to which the same applies, and whose side the same rules let pass, one stands for all.
+        self._groups: dict[Way, dict[tuple[int, Hashable], Party]] = {way: {} for way in scene.tables}
         for party, chains in scene.chains.items():
             for way, chain in chains.items():
-                self._groups[way].setdefault(chain, party)
+                self._groups[way].setdefault((chain, trials.own_side(way, chain, party)), party)
         self.alive = {
-            way: {chain: self.horizons[way].alive(chain) for chain in groups} for way, groups in self._groups.items()
+            way: {chain: self.horizons[way].alive(chain) for chain, _ in groups} for way, groups in self._groups.items()
         }
 
     def spots(self) -> dict[RuleKey, list[Spot]]:
@@ -46,7 +48,7 @@ class Shadows:
             for position, entry in enumerate(table.entries if groups else ()):
                 if entry.policy is None or entry.rule is None:
                     continue
-                ends = [(chain, party) for chain, party in groups.items() if chain >> position & 1]
+                ends = [(chain, party) for (chain, _), party in groups.items() if chain >> position & 1]
                 if ends:
                     key = (*identity(entry.policy), way[1], entry.rule.index)
                     found.setdefault(key, []).append(Spot(way, table, position, ends))
@@ -55,7 +57,8 @@ class Shadows:
 
 def shadowed_rules(scene: Scene) -> Iterator[Finding]:
     """A finding for each rule that never has a say; harmless where what decides instead does the same."""
-    shadows, trials = Shadows(scene), Trials(scene)
+    trials = Trials(scene)
+    shadows = Shadows(scene, trials)
     spots = shadows.spots()
     behind = {_key(written) for written, _ in unreachable(scene)}
     for written in scene.rules():

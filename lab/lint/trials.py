@@ -55,9 +55,22 @@ class Trials:
     """Tries rules; packets that no rule of a chain tells apart are tried once."""
 
     def __init__(self, scene: Scene) -> None:
+        self._scene = scene
         self._witnesses = Witnesses(scene)
         self._known: dict[Condition, dict[Location, bool]] = {}
         self._named = {(port.protocol, port.port) for party in scene.ends for port in party.ports}
+
+    def own_side(self, way: Way, chain: int, party: Party) -> Hashable:
+        """What is the same for ends at which every rule of a chain is met by the same packets of the other side."""
+        hook, direction = way
+        side = _SIDES[0 if direction is Direction.EGRESS else 1]
+        if hook is not Hook.NORMAL:
+            return None  # what passes through a node may be anybody's
+        return frozenset(
+            (family, self._standing(self._scene.tables[way], chain, side, location), _distinct(location))
+            for family in FAMILIES
+            for location in self._witnesses.own(party, family)
+        )
 
     def attempt(self, spot: Spot, chain: int, party: Party, outcome: Outcome) -> None:
         """Try a rule of a chain at an end, adding to what came of it elsewhere."""
@@ -105,16 +118,21 @@ class Trials:
         self, spot: Spot, chain: int, rule: JudgedRule, side: Side, locations: list[Location]
     ) -> Iterator[Location]:
         """Those of some locations that a rule lets stand on a side, one of each class that the chain tells apart."""
-        parts, seen = _PARTS[side], set[Hashable]()
-        conditions = [condition for condition in rule.conditions if condition.part in parts]
+        seen = set[Hashable]()
+        conditions = [condition for condition in rule.conditions if condition.part in _PARTS[side]]
         for location in locations:
             if not all(self._holds(condition, side, location) for condition in conditions):
                 continue
-            packet = _between(side, location, location, location.address.version)
-            key = (spot.table.standing(chain, packet, parts), _distinct(location))
+            key = (self._standing(spot.table, chain, side, location), _distinct(location))
             if key not in seen:
                 seen.add(key)
                 yield location
+
+    @staticmethod
+    def _standing(table: RuleTable, chain: int, side: Side, location: Location) -> int:
+        """The bits of a chain that a location leaves standing when it is on a side."""
+        packet = _between(side, location, location, location.address.version)
+        return table.standing(chain, packet, _PARTS[side])
 
     def _holds(self, condition: Condition, side: Side, location: Location) -> bool:
         """Whether a condition on one side alone holds there; many rules ask the same."""

@@ -3,18 +3,35 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 from hypothesis import HealthCheck, example, given, settings
 from oracle_worlds import HERE, POOLS, World, flows_of, worlds
 
 from lab.lint.linter import lint
 from lab.oracle import Oracle, RuleDecision
-from lab.policy.resources import Action, AdminPeer, AdminPolicy, AdminPort, AdminRule, LabelSelector, Resources
-from lab.topology import Namespace, Node, Topology, Workload
+from lab.policy.resources import (
+    Action,
+    AdminPeer,
+    AdminPolicy,
+    AdminPort,
+    AdminRule,
+    CalicoPolicy,
+    Direction,
+    EntityRule,
+    LabelSelector,
+    PortRange,
+    ProtocolMatch,
+    Resources,
+    Rule,
+)
+from lab.policy.selector import parse_selector
+from lab.topology import Namespace, Node, Port, Topology, Workload
 
 IDLE_RULES = {"lint.rule-never-matches", "lint.rule-shadowed", "lint.rule-unreachable"}
 
+TCP = ProtocolMatch(6, by_name=True)
 EVERYBODY, NOBODY = LabelSelector({}, ()), LabelSelector({"k": "nobody"}, ())
 
 
@@ -36,9 +53,40 @@ def denying_nobody_on_an_unknown_port() -> World:
     return World(TWO, Resources(policies=(policy,)))
 
 
+def allowing_all_but_one_of_those_selected() -> World:
+    """A rule behind one whose notNets spare it a single one of several ends to which the same applies."""
+    spared = EntityRule(not_nets=(ip_network("198.18.0.2/32"),))
+    first, rest = (
+        CalicoPolicy(
+            "GlobalNetworkPolicy", name, None, "default", None, parse_selector("all()"), None, None,
+            frozenset({Direction.INGRESS}), (Rule(Action.ALLOW, HERE, ip_version=4, destination=destination),), (),
+            HERE,
+        )
+        for name, destination in (("p", spared), ("q", EntityRule()))
+    )  # fmt: skip
+    return World(TWO, Resources(policies=(first, rest)))
+
+
+def opening_a_port_by_its_name_behind_others() -> World:
+    """A rule behind one for a port that one end declares, and another does not."""
+    named = EntityRule(ports=("http",))
+    first, rest = (
+        CalicoPolicy(
+            "GlobalNetworkPolicy", name, None, "default", None, parse_selector("all()"), None, None,
+            frozenset({Direction.INGRESS}), (Rule(Action.ALLOW, HERE, protocol=TCP, destination=destination),), (),
+            HERE,
+        )
+        for name, destination in (("p", named), ("q", EntityRule(ports=(PortRange(80, 80),))))
+    )  # fmt: skip
+    serving = replace(pod(1), ports=(Port("http", 6, 80),))
+    return World(replace(TWO, workloads={w.name: w for w in (serving, pod(2))}), Resources(policies=(first, rest)))
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(worlds())
 @example(denying_nobody_on_an_unknown_port())
+@example(allowing_all_but_one_of_those_selected())
+@example(opening_a_port_by_its_name_behind_others())
 def test_rules_of_which_lint_says_that_they_are_idle_decide_nothing(world: World) -> None:
     resources = world.resources
     assert isinstance(resources, Resources)
