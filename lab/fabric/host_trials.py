@@ -36,7 +36,7 @@ EVERY_LAB = "every lab"
 IPTABLES = "--dataplane iptables"
 LEGACY = "--dataplane iptables-legacy"
 BOTH = "--dataplane iptables, iptables-legacy"
-TO_COME = "nftables (to come)"
+NFTABLES = "--dataplane nftables"
 
 # Where iptables lies; not in every user's path.
 SYSTEM_PATH = "/usr/sbin:/sbin"
@@ -45,6 +45,20 @@ SYSTEM_PATH = "/usr/sbin:/sbin"
 _SET_RULE = ("-A", "FORWARD", "-m", "set", "--match-set", "policylab-trial", "src", "-j", "DROP")
 _CONNTRACK_RULE = ("-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
 _PLAIN_RULE = ("-A", "FORWARD", "-j", "DROP")
+_NFT_TABLE = "add table inet trial; add chain inet trial rules"
+_NFT_TRIALS = (
+    ("nft", _NFT_TABLE, "a table was made"),
+    ("conntrack, nft", f"{_NFT_TABLE}; add rule inet trial rules ct state established accept", "a rule was made"),
+    (
+        "sets and maps, nft",
+        (
+            f"{_NFT_TABLE}; add set inet trial nets {{ type ipv4_addr; flags interval; }}; "
+            "add map inet trial chains { type ifname : verdict; }; add rule inet trial rules ip saddr @nets drop; "
+            "add rule inet trial rules iifname vmap @chains"
+        ),
+        "rules were made",
+    ),
+)
 
 
 def main() -> None:
@@ -166,7 +180,8 @@ def _try_tools() -> Iterator[Finding]:
         yield _try_command(f"set match, {tool}", (tool, *_SET_RULE), needed, "iptables", "a rule was made")
         yield _try_command(f"conntrack, {tool}", (tool, *_CONNTRACK_RULE), needed, "iptables", "a rule was made")
     yield _read_sctp()
-    yield _try_command("nft", ("nft", "add", "table", "inet", "trial"), TO_COME, "nftables", "a table was made")
+    for name, script, done in _NFT_TRIALS:
+        yield _try_command(name, ("nft", script), NFTABLES, "nftables", done)
     yield _try_command("ip", ("ip", "-Version"), "bench lab", "iproute2", "found")
 
 
@@ -184,12 +199,13 @@ def _try_command(name: str, command: tuple[str, ...], needed_for: str, package: 
 
 def _read_sctp() -> Finding:
     """Whether conntrack follows SCTP; its settings appear in a namespace whose rules look at connections."""
+    needed = f"{BOTH}, nftables"
     settings = Path("/proc/sys/net/netfilter")
     if not Path(settings, "nf_conntrack_max").exists():
-        return Finding("SCTP conntrack", "inconclusive", "conntrack is not in use in the trial", BOTH)
+        return Finding("SCTP conntrack", "inconclusive", "conntrack is not in use in the trial", needed)
     there = Path(settings, "nf_conntrack_sctp_timeout_established").exists()
     return Finding(
-        "SCTP conntrack", "yes" if there else "no", "its settings are " + ("there" if there else "not there"), BOTH
+        "SCTP conntrack", "yes" if there else "no", "its settings are " + ("there" if there else "not there"), needed
     )
 
 

@@ -73,6 +73,7 @@ def refused(ended: subprocess.CompletedProcess[str]) -> None:
         ("iptables", "iptables*", "iptables"),
         ("iptables-legacy", "iptables*", "iptables"),
         ("iptables", "ipset", "ipset"),
+        ("nftables", "nft", "nftables"),
     ],
 )
 def test_missing_tool_is_named_with_its_package(tmp_path: Path, dataplane: str, tools: str, package: str) -> None:

@@ -17,6 +17,7 @@ HOST_STATE = (
     "ip netns list",
     "iptables-nft-save",
     "iptables-legacy-save",
+    "nft list tables",
     "ipset list -name",
     "cat /proc/self/mounts",
 )

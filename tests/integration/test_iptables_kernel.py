@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import subprocess
-import threading
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
-from iptables_world import host_stages
+from bare_node import BareNode
+from snapshot_world import host_stages
 
 from dataplanes.api import (
     Action,
@@ -36,38 +34,25 @@ from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-CLONE_NEWNET = 0x40000000
 EMPTY = re.compile(r"\*\w+\n(:[A-Z]+ ACCEPT\n)*COMMIT\n")
 WEB = PolicyId("NetworkPolicy", "x", "web")
 
 
-class Namespace:
-    """A node that is one unnamed network namespace, held by a descriptor."""
-
-    name = "node-1"
+class Namespace(BareNode):
+    """A node on which commands can be made to fail."""
 
     def __init__(self):
-        thread = threading.Thread(target=self._unshare)
-        thread.start()
-        thread.join()
-        self.calls = []
+        super().__init__()
         self.broken = None
         self.spoil = None
 
-    def _unshare(self):
-        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "unshare")
-        self.descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-
     def run(self, argv, *, stdin="", timeout=30.0):
-        self.calls.append(tuple(argv))
         if self.broken is not None and self.broken(argv, stdin):
+            self.calls.append(tuple(argv))
             return Completed(tuple(argv), 2, "", "line 3 failed")
         if self.spoil is not None and f"{self.spoil[0]}-" in " ".join(argv) and stdin:
             stdin, self.spoil = self._spoiled(stdin, self.spoil[1]), None
-        entered = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.descriptor}", *argv]
-        done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
-        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+        return super().run(argv, stdin=stdin, timeout=timeout)
 
     @staticmethod
     def _spoiled(text, commit):
@@ -76,17 +61,11 @@ class Namespace:
         tables[commit] += "-A plab-nowhere -j DROP\n"
         return "COMMIT\n".join(tables)
 
-    def must(self, *argv):
-        done = self.run(argv)
-        assert done.returncode == 0, done
-        return done.stdout
-
 
 @pytest.fixture
 def node():
-    made = Namespace()
-    yield made
-    os.close(made.descriptor)
+    with Namespace() as made:
+        yield made
 
 
 @pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane], ids=lambda plugin: plugin.name)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from iptables_world import CLIENTS, HTTP, nets, ports, rule, side
+from snapshot_world import CLIENTS, HTTP, nets, ports, rule, side
 
 from dataplanes.api import DataplaneError, IcmpMatch
 from dataplanes.iptables.matches import rule_lines

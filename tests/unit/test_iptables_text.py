@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from iptables_world import GUARD, WEB, endpoint, every_field, host, host_stages, rule, snapshot
+from snapshot_world import GUARD, WEB, endpoint, every_field, host, host_stages, rule, snapshot
 
 from dataplanes.api import Action, DataplaneError, EndpointPolicy, PolicyId, SnapshotPolicy, TierPolicies
 from dataplanes.iptables.names import chain_name, comment, set_name

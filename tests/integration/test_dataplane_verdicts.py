@@ -40,6 +40,7 @@ from dataplanes.api import (
     TierPolicies,
 )
 from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
+from dataplanes.nftables import NftablesDataplane
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -398,7 +399,7 @@ def bench():
     made.close()
 
 
-@pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane], ids=lambda plugin: plugin.name)
+@pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane, NftablesDataplane], ids=lambda plugin: plugin.name)
 def dataplane(request, bench):
     made = request.param(bench)
     made.start()

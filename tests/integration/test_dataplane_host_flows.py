@@ -11,10 +11,11 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
-from iptables_lab import DENY, RETURN_TO_HOST, Rules, both, egress, ingress, rule, snapshot, topology
+from dataplane_lab import DENY, RETURN_TO_HOST, Rules, both, egress, ingress, rule, snapshot, topology
 
 from dataplanes.api import Action, NodeSettings
 from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane, transaction
+from dataplanes.nftables import NftablesDataplane
 from lab.fabric.lab import Lab
 from lab.topology import address_of
 
@@ -32,7 +33,7 @@ def lab(tmp_path_factory):
         yield made
 
 
-@pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane], ids=lambda plugin: plugin.name)
+@pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane, NftablesDataplane], ids=lambda plugin: plugin.name)
 def dataplane(request, lab):
     made = request.param(lab.nodes["node-1"])
     made.start()
@@ -325,14 +326,17 @@ def test_no_packet_is_judged_half_by_the_old_rules_and_half_by_the_new(enforce, 
 
 
 @pytest.mark.parametrize("order", [("raw", "mangle", "filter", "nat"), ("filter", "mangle", "raw", "nat")])
-def test_tables_changed_one_by_one_in_any_order_would_be_caught(enforce, talk, monkeypatch, order):
+def test_tables_changed_one_by_one_in_any_order_would_be_caught(enforce, dataplane, talk, monkeypatch, order):
     """The stream sees windows where there are some."""
+    if isinstance(dataplane, NftablesDataplane):
+        pytest.skip("its hooks change in one transaction or in three, never one by one")
     monkeypatch.setattr(transaction, "_side_by_side", lambda tables, before, _: one_by_one(tables, before))
     monkeypatch.setattr(transaction, "_FIRST_TO_LAST", order)
     one_by_one = transaction._one_by_one
     monkeypatch.setattr(transaction, "after", lambda ruleset, _, real=transaction.after: real(ruleset, 0))
-    stream = changes(enforce, talk, (LATE, EARLY))
-    assert stream.heard != dict.fromkeys(ACCEPTED, stream.sent) | dict.fromkeys(DENIED, 0)
+    streams = (changes(enforce, talk, (LATE, EARLY)) for _ in range(20))
+    # How wide a window is depends on the machine's other load: one in so many tries is seen for certain.
+    assert any(found.heard != dict.fromkeys(ACCEPTED, found.sent) | dict.fromkeys(DENIED, 0) for found in streams)
 
 
 def test_host_endpoints_that_come_and_go_cut_nothing_that_both_accept(enforce, talk):

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node that is one unnamed network namespace and nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import threading
+
+from dataplanes.api import Completed
+
+CLONE_NEWNET = 0x40000000
+
+
+class BareNode:
+    """Held by a descriptor; ``calls`` are the commands that were run, less those of ``must``."""
+
+    name = "node-1"
+
+    def __init__(self):
+        thread = threading.Thread(target=self._unshare)
+        thread.start()
+        thread.join()
+        self.calls = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.descriptor)
+
+    def _unshare(self):
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        self.descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+    def run(self, argv, *, stdin="", timeout=30.0):
+        self.calls.append(tuple(argv))
+        return self._run(argv, stdin, timeout)
+
+    def must(self, *argv, stdin=""):
+        done = self._run(argv, stdin, 30.0)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    def _run(self, argv, stdin, timeout):
+        entered = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.descriptor}", *argv]
+        done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
