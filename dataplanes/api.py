@@ -121,6 +121,7 @@ class Capability(Enum):
     PRE_DNAT = "host.pre-dnat"
     DO_NOT_TRACK = "host.do-not-track"
     NAT_OUTGOING = "host.nat-outgoing"
+    TUNNELS = "host.tunnels"
 
 
 @dataclass(frozen=True, slots=True)

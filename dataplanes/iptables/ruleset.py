@@ -26,9 +26,10 @@ brings mangle, since the way out of what DNAT has sent elsewhere is not known in
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
-from dataplanes.api import Action, Direction, Snapshot, SnapshotRule, SnapshotSide
+from dataplanes.api import UDP, Action, Direction, PortRange, Snapshot, SnapshotRule, SnapshotSide
 from dataplanes.iptables.chains import ACCEPT, Chain, Table, TableName, accept_chain, answer_chains, table
 from dataplanes.iptables.hosts import (
     EVERY_OTHER,
@@ -45,6 +46,7 @@ from dataplanes.iptables.workloads import FROM, TO, TO_HOST, WORKLOAD_PREFIX, to
 
 __all__ = ["Ruleset", "render"]
 
+_VXLAN_PORT = 4789
 _PREROUTING, _POSTROUTING = f"{CHAIN_PREFIX}prerouting", f"{CHAIN_PREFIX}postrouting"
 _INPUT, _FORWARD, _OUTPUT = f"{CHAIN_PREFIX}input", f"{CHAIN_PREFIX}forward", f"{CHAIN_PREFIX}output"
 _FROM_WORKLOAD, _TO_WORKLOAD = f"-i {WORKLOAD_PREFIX}+", f"-o {WORKLOAD_PREFIX}+"
@@ -105,7 +107,25 @@ class _Renderer:
         """The mark bits by which filter knows what an earlier table accepted."""
         return (UNTRACKED if self._untracked else 0) | (PRE_DNAT if self._pre_dnat else 0)
 
+    def _tunnelled(self, direction: Direction) -> Iterator[str]:
+        """What nodes carry for each other is let through; what others send by the same port is not taken for it."""
+        peers = tuple(ip_network(address) for address in self._snapshot.settings.tunnel_peers)
+        if not any(net.version == self._family for net in peers):
+            return
+        inbound, port = direction is Direction.INGRESS, (PortRange(_VXLAN_PORT, _VXLAN_PORT),)
+        carried = SnapshotRule(
+            Action.ALLOW,
+            protocol=UDP,
+            source=SnapshotSide(nets=peers if inbound else ()),
+            destination=SnapshotSide(nets=() if inbound else peers, ports=port),
+        )
+        yield from self._policies().lines(carried, f"-g {ACCEPT}", "VXLAN between nodes")
+        if inbound:
+            forged = replace(carried, source=SnapshotSide())
+            yield from self._policies().lines(forged, "-j DROP", "VXLAN of anybody else")
+
     def _input(self, hosts: HostChains) -> Iterator[str]:
+        yield from self._tunnelled(Direction.INGRESS)
         yield f"{_FROM_WORKLOAD} {comment('from a workload of this node')} -g {TO_HOST}"
         if self._early():
             yield f"-m mark ! --mark 0x0/{self._early():#x} {comment('accepted in raw or mangle')} -g {ACCEPT}"
@@ -137,6 +157,7 @@ class _Renderer:
     def _output(self, hosts: HostChains) -> Iterator[str]:
         if self._untracked:
             yield f"-m mark --mark {UNTRACKED:#x}/{UNTRACKED:#x} {comment('accepted in raw')} -g {ACCEPT}"
+        yield from self._tunnelled(Direction.EGRESS)
         sent_elsewhere = f"-m conntrack --ctstate DNAT {comment('judged behind routing, in mangle')}"
         yield f"{sent_elsewhere} -j MARK --set-xmark {REROUTED:#x}/{MARK_MASK:#x}"
         yield f"{sent_elsewhere} -j RETURN"

@@ -18,6 +18,7 @@ from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.netlink import Message
 from lab.fabric.plan import UNDERLAY, PlannedPort, plan
 from lab.fabric.programs import Programs
+from lab.fabric.tunnels import lay_tunnels
 from lab.topology import Address, Topology
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ class Lab:
             {name: _end_port(hosts[name], self._plan.ports[name]) for name in self._plan.ends}
         )
         self.barrier = self._built.barrier
+        try:
+            lay_tunnels(self.topology, self.nodes)
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(

@@ -35,6 +35,7 @@ _REASONS = {
     "host-to-own-workload": "nothing: what a node sends to its own workloads is never policed",
     "no-backend": "the node port: nobody is reached behind it",
     "not-forwarded": "the node, which passes nothing on (ipForwarding: Disabled)",
+    "tunnel": "the dataplane itself: VXLAN is let through between nodes, and taken from nobody else",
     "neighbour-discovery": "the dataplane itself: workloads may always look for their node",
 }
 

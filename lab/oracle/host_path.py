@@ -15,10 +15,20 @@ from lab.oracle.host_stages import Ruling, Stage, Step
 from lab.oracle.packet import Packet
 from lab.oracle.settings import FelixSettings
 from lab.oracle.verdict import DefaultDecision, Verdict
-from lab.oracle.world import World
+from lab.oracle.world import Location, World
 from lab.policy.resources import Direction, Resources
-from lab.protocols import ICMPV6
-from lab.topology import Address, External, Node, Topology, Workload
+from lab.protocols import ICMPV6, UDP
+from lab.topology import (
+    TUNNEL_INTERFACES,
+    TUNNEL_PORT,
+    Address,
+    External,
+    Family,
+    Node,
+    Topology,
+    Workload,
+    address_of,
+)
 from lab.topology.model import End
 
 __all__ = ["Paths"]
@@ -29,6 +39,7 @@ _NEIGHBOURS = frozenset({130, 131, 132, 133, 135, 136})
 _OWN_WORKLOAD = Verdict(True, DefaultDecision(None, "host-to-own-workload"))
 _DISCOVERY = Verdict(True, DefaultDecision(None, "neighbour-discovery"))
 _NO_BACKEND = Verdict(False, DefaultDecision(None, "no-backend"))
+_TUNNEL, _NO_TUNNEL = (Verdict(allowed, DefaultDecision(None, "tunnel")) for allowed in (True, False))
 _NOT_FORWARDED = Verdict(False, DefaultDecision(None, "not-forwarded"))
 
 
@@ -42,6 +53,7 @@ class Paths:
         self.endpoints = HostEndpoints(topology, resources, world.hosts)
         self.translation = Translation(topology, resources, world)
         self.settings = settings
+        self.topology = topology
         ends: tuple[End, ...] = (*topology.endpoints(), *topology.nodes.values())
         self._holders = {address: end for end in ends for address in end.addresses}
 
@@ -50,6 +62,13 @@ class Paths:
         trip = _Trip(self, packet, destination)
         trip.begin(source)
         return tuple(trip.steps)
+
+    def own_location(self, node: str, family: Family) -> Location:
+        """Where a node itself is; only nodes with an address of a family have tunnels of it."""
+        address = address_of(self.topology.nodes[node], family)
+        if address is None:
+            raise ValueError(f"{node} has no address of IPv{family}")
+        return self.world.location(address)
 
     def holder(self, address: Address) -> End | None:
         """The end that has an address."""
@@ -93,7 +112,10 @@ class _Trip:
 
     def _enter(self, node: str, interface: str | None, sender: Workload | None) -> None:
         """End on the node; the policy of a host endpoint has nothing to do with what its own workloads send it."""
-        if sender is None:
+        if self._is_tunnelled() and self._is_policed(node):
+            from_node = isinstance(self._paths.holder(self._packet.source.address), Node)
+            self._rule(f"tunnel of {node}", _TUNNEL if from_node else _NO_TUNNEL)
+        elif sender is None:
             self._ask_host(Hook.NORMAL, Direction.INGRESS, node, interface)
         elif not self._is_policed(node):
             return
@@ -122,7 +144,7 @@ class _Trip:
             self._ask_workload(Direction.INGRESS, target)
             self._ask_host(Hook.FORWARD, Direction.EGRESS, node, None)
         else:
-            self._ask_host(Hook.FORWARD, Direction.EGRESS, node, ETH0)
+            self._ask_host(Hook.FORWARD, Direction.EGRESS, node, self._way_out())
             self._leave(node)
 
     # -- a node, from the inside out --------------------------------------------------------------------------
@@ -131,22 +153,56 @@ class _Trip:
         """Start on a node. Its policy is asked of the packet as it leaves, after DNAT."""
         to_itself = self._is_for(node)
         if to_itself or not self._is_own_workload(node):
-            self._ask_host(Hook.UNTRACKED, Direction.EGRESS, node, LOOPBACK if to_itself else ETH0)
+            self._ask_host(Hook.UNTRACKED, Direction.EGRESS, node, LOOPBACK if to_itself else self._way_out())
         if not self._goes_on_from_node_port(node):
             return
         if self._is_own_workload(node):
             self._rule(f"{node} to its own workload", _OWN_WORKLOAD)
         elif self._is_for(node):
-            self._ask_host(Hook.NORMAL, Direction.EGRESS, node, LOOPBACK)
+            self._ask_way_out(node, LOOPBACK)
             self._arrive(node, LOOPBACK)
         else:
-            self._ask_host(Hook.NORMAL, Direction.EGRESS, node, ETH0)
+            self._ask_way_out(node, self._way_out())
             self._leave(node)
+
+    def _ask_way_out(self, node: str, interface: str) -> None:
+        if self._is_tunnelled() and isinstance(self._target, Node) and self._is_policed(node):
+            self._rule(f"tunnel of {node}", _TUNNEL)
+        else:
+            self._ask_host(Hook.NORMAL, Direction.EGRESS, node, interface)
 
     def _leave(self, node: str) -> None:
         if self._is_policed(node):
             self._packet = self._paths.translation.leaving(self._packet, node)
-        self._reach_target()
+        if isinstance(self._target, Workload) and self._way_out() != ETH0:
+            self._tunnel(node, self._target.node)
+        else:
+            self._reach_target()
+
+    def _way_out(self) -> str:
+        """The interface by which a packet leaves for another machine: a tunnel's, where one leads to its target."""
+        tunnelled = isinstance(self._target, Workload) and self._paths.topology.is_encapsulated
+        return TUNNEL_INTERFACES[self._packet.family] if tunnelled else ETH0
+
+    def _tunnel(self, node: str, other: str) -> None:
+        """Go to another node within one of the nodes' own packets.
+
+        Ordinary policy of host endpoints never sees that one; what comes ahead of connection tracking and of DNAT does.
+        """
+        inner = self._packet
+        here, there = (self._paths.own_location(name, inner.family) for name in (node, other))
+        self._packet = Packet(inner.family, UDP, here, there, None, TUNNEL_PORT, None)
+        self._ask_host(Hook.UNTRACKED, Direction.EGRESS, node, ETH0)
+        self._hop += 1
+        self._ask_host(Hook.UNTRACKED, Direction.INGRESS, other, ETH0)
+        self._ask_host(Hook.PRE_DNAT, Direction.INGRESS, other, ETH0)
+        self._packet = inner
+        self._arrive(other, TUNNEL_INTERFACES[inner.family])
+
+    def _is_tunnelled(self) -> bool:
+        """Whether a packet is VXLAN where nodes speak that."""
+        encapsulated = self._paths.topology.is_encapsulated
+        return encapsulated and (self._packet.protocol, self._packet.port) == (UDP, TUNNEL_PORT)
 
     def _reach_target(self) -> None:
         match self._target:
@@ -184,7 +240,7 @@ class _Trip:
         net/ipv4/fib_frontend.c); of IPv6 it does.
         """
         comes_back = (
-            interface == ETH0
+            interface not in (None, LOOPBACK)
             and self._packet.family == 4
             and any(own.name == node for own in self._packet.source.nodes)
         )

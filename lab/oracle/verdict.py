@@ -26,6 +26,7 @@ DefaultReason = Literal[
     "conntrack-invalid",
     "no-backend",  # a node port behind which nobody is
     "not-forwarded",  # through a node that passes nothing on
+    "tunnel",  # between nodes: always open; from anybody else: closed
     "neighbour-discovery",  # between a workload and its node: always open
 ]
 

@@ -208,6 +208,9 @@ class NodeSettings:
     """Drop packets that conntrack calls INVALID ahead of policy; False leaves them to the policy."""
     ipv6: bool = True
     """False: the dataplane has nothing to do with IPv6, whatever is in the snapshot."""
+    tunnel_peers: tuple[Address, ...] = ()
+    """Nodes that speak VXLAN with this one, itself among them. Ahead of every host endpoint, UDP port 4789 is open
+    between them and closed to everybody else. Empty where there are no tunnels: then the port is like any other."""
     masquerade: tuple[Net, ...] = ()
     """Pools whose packets leave with the node's address when their destination is in none of ``pools``."""
     pools: tuple[Net, ...] = ()

@@ -3,7 +3,10 @@
 
 from lab.topology.flows import DEFAULT_SOURCE_PORT, Family, Flow, HttpRequest, IcmpHeader, default_flows
 from lab.topology.model import (
+    TUNNEL_INTERFACES,
+    TUNNEL_PORT,
     Address,
+    Encapsulation,
     End,
     Endpoint,
     External,
@@ -21,7 +24,10 @@ from lab.topology.model import (
 
 __all__ = [
     "DEFAULT_SOURCE_PORT",
+    "TUNNEL_INTERFACES",
+    "TUNNEL_PORT",
     "Address",
+    "Encapsulation",
     "End",
     "Endpoint",
     "External",

@@ -117,6 +117,7 @@ class _Loader:
             externals=self._externals(addresses),
             links=self._links(),
             file=str(file),
+            encapsulation=model.encapsulation,
         )
         self._check_interfaces(topology)
         raise_all(self.errors)

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha1
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Literal
+from typing import Final, Literal
 
 from lab.errors import Place
 
 __all__ = [
+    "TUNNEL_INTERFACES",
+    "TUNNEL_PORT",
     "Address",
+    "Encapsulation",
     "End",
     "Endpoint",
     "External",
@@ -31,6 +34,12 @@ __all__ = [
 Address = IPv4Address | IPv6Address
 Net = IPv4Network | IPv6Network
 NodeKind = Literal["namespace", "container", "machine"]
+Encapsulation = Literal["none", "vxlan"]
+
+TUNNEL_INTERFACES: Final = {4: "vxlan.calico", 6: "vxlan-v6.calico"}
+"""By which device of a node what is encapsulated comes and goes, a family each."""
+TUNNEL_PORT: Final = 4789
+"""The UDP port of VXLAN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +151,12 @@ class Topology:
     externals: Mapping[str, External]
     links: tuple[Link, ...] = ()
     file: str = "<topology>"
+    encapsulation: Encapsulation = "none"
+
+    @property
+    def is_encapsulated(self) -> bool:
+        """Whether what goes from a node to a workload of another node travels through a tunnel."""
+        return self.encapsulation != "none"
 
     def end(self, name: str) -> End | None:
         """The workload, external or node of that name; names are unique over all three."""

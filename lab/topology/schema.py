@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from lab.protocols import PORT_PROTOCOLS, PROTOCOL_NAMES, protocol_number
 from lab.schema import StrictModel, refusal
-from lab.topology.model import NodeKind
+from lab.topology.model import Encapsulation, NodeKind
 from lab.topology.syntax import (
     AddressText,
     InterfaceName,
@@ -120,3 +120,4 @@ class TopologyModel(StrictModel):
     workloads: dict[WorkloadName, WorkloadModel] = Field(default_factory=dict)
     externals: dict[Name, ExternalModel | None] = Field(default_factory=dict)
     links: list[LinkModel] = Field(default_factory=list)
+    encapsulation: Encapsulation = "none"

@@ -9,6 +9,7 @@ from os import strerror
 from typing import Final
 
 from lab.protocols import TCP
+from lab.topology import TUNNEL_PORT
 from lab.traffic.mmsg import InBox
 from lab.traffic.observation import Answer, Observation, Reason
 from lab.traffic.packets import ETHERNET_HEADER, FRAME_LENGTH, IPV4_HEADER, IPV6_HEADER, MAGIC, TCP_PAYLOAD
@@ -20,6 +21,7 @@ __all__ = ["DENIED", "Sightings"]
 DENIED: Final = Observation("deny")
 _IPV4: Final = b"\x08\x00"
 _RST: Final = 0x04
+_TUNNEL: Final = TUNNEL_PORT.to_bytes(2, "big")
 _TAIL: Final = len(MAGIC) + 4
 
 
@@ -70,7 +72,7 @@ class Sightings:
             self._reset(tap, received)
             return
         place = self._place(int.from_bytes(received[at + len(MAGIC) : at + _TAIL], "big"))
-        if place is None:
+        if place is None or _carries_another(tap, received):
             return
         if self._sent_by(place, tap):
             answer = self._answer(place, tap, received)
@@ -149,6 +151,14 @@ class Sightings:
         if target in self._blind:
             return Reason.RECEIVER_LOST, self._blind[target]
         return None if settled else (Reason.NOT_SETTLED, "")
+
+
+def _carries_another(tap: Tap, received: bytes) -> bool:
+    """Whether a node sees a tunnel's packet: what it carries is on its way, and has not arrived."""
+    if tap.interface is not None or len(received) <= FRAME_LENGTH - tap.skip:
+        return False
+    port_at = (IPV4_HEADER if tap.skip == ETHERNET_HEADER else 0) + 2
+    return received[port_at : port_at + 2] == _TUNNEL
 
 
 def _addresses(frame: bytes, start: int, ethertype: bytes) -> tuple[bytes, bytes]:

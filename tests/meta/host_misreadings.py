@@ -251,7 +251,7 @@ HOST_MISREADINGS = (
     Misreading(
         "nothing-is-forwarded",
         "No policy of a host endpoint is asked of what passes through.",
-        ("host.node-port.forwarded", "host.forward.workload-policy-too"),
+        ("host.node-port.forwarded", "host.forward.workload-policy-too", "host.tunnel.decapsulated-is-forwarded"),
         calico(lambda policy: replace(policy, apply_on_forward=False)),
     ),
     Misreading(

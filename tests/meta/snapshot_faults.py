@@ -208,6 +208,12 @@ def _addresses_only(found: IpSet) -> IpSet:
 
 SNAPSHOT_FAULTS = (
     Fault(
+        "closes-tunnels",
+        "Asks host endpoints of what nodes carry for each other.",
+        "host.tunnel.between-nodes-only",
+        snapshot=lambda snapshot: replace(snapshot, settings=replace(snapshot.settings, tunnel_peers=())),
+    ),
+    Fault(
         "ipv6-all-the-same",
         "Polices IPv6 where it is told to leave it alone.",
         "family.ipv6.support-off",

@@ -100,6 +100,8 @@ def test_the_declared_capabilities_are_those_that_the_resources_need(case: Case)
         needed |= _needed_by(document)
     if not case.provable and any(flow.entry["to"] in NODES for step in case.steps for flow in step.flows):
         needed.add(Capability.HOST_ENDPOINTS)  # what a workload may send its own node is a setting, the default too
+    if case.topology.get("encapsulation") == "vxlan":
+        needed.add(Capability.TUNNELS)
     declared = case.capabilities & OPTIONAL
     # A case about bare workloads needs profiles (their absence) without defining any.
     assert needed <= declared <= needed | {Capability.PROFILES}

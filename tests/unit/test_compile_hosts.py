@@ -35,6 +35,7 @@ from lab.policy.snapshot import FailsafePort, PolicyId
 
 A = make_workload("x/a", 1, {"app": "web"}, node="n1")
 N1, N2 = ("198.19.0.1", "198.19.0.2")
+ALL_NODES = tuple(address for node in topology(NAMESPACES.values(), (A,)).nodes.values() for address in node.addresses)
 
 
 def host(name, interface="eth0", *expected, node="n1", labels=None, profiles=(), ports=()):
@@ -204,6 +205,19 @@ def test_settings_of_a_node_win_field_by_field():
     found = settings(here, everywhere, configuration("n2", drop_invalid=True))
     assert (found.endpoint_to_host_action, found.vxlan_port, found.drop_invalid) == ("return", 4790, False)
     assert found.failsafe_inbound == (FailsafePort(6, 22),)
+
+
+def test_tunnels_are_interfaces_and_nodes_are_known_where_there_are_any():
+    world = topology(NAMESPACES.values(), (A,))
+    hosts = (host("a", "vxlan.calico"), host("b", "vxlan-v6.calico"), host("c", "vxlan9"))
+    for encapsulation, covered, peers in (
+        ("none", set(), ()),
+        ("vxlan", {"vxlan.calico", "vxlan-v6.calico"}, ALL_NODES),
+    ):
+        made = replace(world, encapsulation=encapsulation)
+        found = compile_snapshots(made, Resources(host_endpoints=hosts))["n1"]
+        assert found.host_endpoints.keys() == covered
+        assert found.settings.tunnel_peers == peers
 
 
 def test_ipv6_is_left_alone_where_felix_is_told_so():

@@ -40,6 +40,7 @@ def test_full_file_is_read_as_written(tmp_path: Path) -> None:
         tmp_path,
         """
 name: full
+encapsulation: vxlan
 pods: {ipv4: 10.1.0.0/16, ipv6: "fd01::/64"}
 underlay: {ipv4: 10.2.0.0/24}
 nodes:
@@ -62,6 +63,7 @@ links: [{between: [node-1, client], interface: eth1, mtu: 1400}]
 """,
     )
     assert topology.name == "full"
+    assert topology.is_encapsulated
     assert topology.pods.ipv4 == ip_network("10.1.0.0/16")
     assert topology.underlay.ipv6 == ip_network("fd00:19::/64")
     assert topology.nodes["node-1"].kind == "container"
@@ -79,7 +81,7 @@ links: [{between: [node-1, client], interface: eth1, mtu: 1400}]
         profiles=("open",),
         sidecar="envoy",
     )
-    assert str(topology.workloads["x/a"].place).endswith("lab.yaml:11:3")
+    assert str(topology.workloads["x/a"].place).endswith("lab.yaml:12:3")
     client = topology.externals["client"]
     assert isinstance(client, External)
     assert client.ports == (Port("s", 132, 5),)

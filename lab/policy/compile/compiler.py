@@ -296,7 +296,7 @@ class Compiler:
         pools = [found for found in self._settings.values() if isinstance(found, IpPool)]
         configurations = [found for found in self._settings.values() if isinstance(found, FelixConfiguration)]
         for name, node in self._nodes.items():
-            node.wanted_settings = node_settings(name, configurations, pools)
+            node.wanted_settings = node_settings(name, configurations, pools, self._topology)
         self._settings_stale = False
 
 

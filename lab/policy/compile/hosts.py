@@ -7,14 +7,14 @@ calico v3.32.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeVar
 
 from lab.policy.resources import Failsafe, FelixConfiguration, HostEndpoint, IpPool
 from lab.policy.snapshot import FailsafePort, NodeSettings
 from lab.protocols import TCP, UDP
-from lab.topology import Address, Node, Topology
+from lab.topology import TUNNEL_INTERFACES, Address, Node, Topology
 
 __all__ = ["ALL_INTERFACES", "covering_endpoints", "interfaces_of", "node_settings"]
 
@@ -39,7 +39,8 @@ _Given = TypeVar("_Given")
 def interfaces_of(node: Node, topology: Topology) -> dict[str, tuple[Address, ...]]:
     """A node's interfaces that are no workload's, by name, with their addresses: links have none of their own."""
     links = {link.interface: () for link in topology.links if node.name in link.between}
-    return {_UNDERLAY_INTERFACE: node.addresses, **_LOOPBACK, **links}
+    tunnels: dict[str, tuple[Address, ...]] = dict.fromkeys(TUNNEL_INTERFACES.values(), ())
+    return {_UNDERLAY_INTERFACE: node.addresses, **_LOOPBACK, **links, **(tunnels if topology.is_encapsulated else {})}
 
 
 def covering_endpoints(
@@ -66,7 +67,9 @@ def _claimed(endpoint: HostEndpoint, interfaces: Mapping[str, tuple[Address, ...
     return [interface for interface, addresses in interfaces.items() if not expected.isdisjoint(addresses)]
 
 
-def node_settings(node: str, configurations: Iterable[FelixConfiguration], pools: Iterable[IpPool]) -> NodeSettings:
+def node_settings(
+    node: str, configurations: Iterable[FelixConfiguration], pools: Iterable[IpPool], topology: Topology
+) -> NodeSettings:
     """What holds on a node: field by field its own configuration, then the global one, then Felix's default.
 
     A disabled pool is one from which no more addresses are given; it keeps its part in what is masqueraded.
@@ -86,9 +89,15 @@ def node_settings(node: str, configurations: Iterable[FelixConfiguration], pools
         vxlan_port=_first(found.vxlan_port for found in heard) or NodeSettings().vxlan_port,
         drop_invalid=bool(_first(found.drop_invalid for found in heard)),
         ipv6=_first(found.ipv6_support for found in heard) is not False,
+        tunnel_peers=tuple(_peers(topology)),
         masquerade=tuple(pool.cidr for pool in ordered if pool.nat_outgoing),
         pools=tuple(pool.cidr for pool in ordered),
     )
+
+
+def _peers(topology: Topology) -> Iterator[Address]:
+    for node in topology.nodes.values() if topology.is_encapsulated else ():
+        yield from node.addresses
 
 
 def _first(values: Iterable[_Given | None]) -> _Given | None:
