@@ -20,10 +20,11 @@ known in output.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import Final
 
-from dataplanes.api import Action, Direction, Snapshot, SnapshotRule, SnapshotSide
+from dataplanes.api import UDP, Action, Direction, PortRange, Snapshot, SnapshotRule, SnapshotSide
 from dataplanes.nftables.hosts import Hosts, Stage, concerned
 from dataplanes.nftables.matches import rules_of
 from dataplanes.nftables.names import MARK_MASK, PRE_DNAT, REROUTED, UNTRACKED
@@ -31,6 +32,7 @@ from dataplanes.nftables.parts import Chain, Hooked, Scene
 from dataplanes.nftables.words import (
     ACCEPT,
     CLEAR_MARK,
+    DROP,
     Rule,
     clear_bits,
     goto,
@@ -46,6 +48,7 @@ from dataplanes.nftables.workloads import FROM_WORKLOAD, TO_WORKLOAD, Workloads,
 
 __all__ = ["Entry", "every_entry", "wanted_entries"]
 
+_VXLAN_PORT = 4789
 # The kernel's own priorities (NF_IP_PRI_*), by the names that iptables has for them.
 _RAW, _MANGLE, _FILTER, _SNAT = -300, -150, 0, 100
 _PLACES: Final[Mapping[str, Hooked]] = {
@@ -107,7 +110,25 @@ def _early(snapshot: Snapshot) -> int:
     return (UNTRACKED if _untracked(snapshot) else 0) | (PRE_DNAT if _pre_dnat(snapshot) else 0)
 
 
+def _tunnelled(scene: Scene, direction: Direction) -> Iterator[Rule]:
+    """What nodes carry for each other is let through; what others send by the same port is not taken for it."""
+    peers = tuple(ip_network(address) for address in scene.snapshot.settings.tunnel_peers)
+    if not peers:
+        return
+    inbound, port = direction is Direction.INGRESS, (PortRange(_VXLAN_PORT, _VXLAN_PORT),)
+    carried = SnapshotRule(
+        Action.ALLOW,
+        protocol=UDP,
+        source=SnapshotSide(nets=peers if inbound else ()),
+        destination=SnapshotSide(nets=() if inbound else peers, ports=port),
+    )
+    yield from rules_of(carried, scene, (CLEAR_MARK, ACCEPT), "VXLAN between nodes")
+    if inbound:
+        yield from rules_of(replace(carried, source=SnapshotSide()), scene, (DROP,), "VXLAN of anybody else")
+
+
 def _input(scene: Scene) -> Iterator[Rule]:
+    yield from _tunnelled(scene, Direction.INGRESS)
     yield rule(FROM_WORKLOAD, goto(scene.use(WorkloadsToNode())), about="from a workload of this node")
     if scene.snapshot.host_endpoints:
         if _early(scene.snapshot):
@@ -137,6 +158,7 @@ def _forward(scene: Scene) -> Iterator[Rule]:
 def _output(scene: Scene) -> Iterator[Rule]:
     if _untracked(scene.snapshot):
         yield rule(has_bits(UNTRACKED), CLEAR_MARK, ACCEPT, about="accepted ahead of conntrack")
+    yield from _tunnelled(scene, Direction.EGRESS)
     yield rule(_DNATED, set_bits(REROUTED, clear=MARK_MASK), ACCEPT, about="judged behind routing")
     yield rule(TO_WORKLOAD, ACCEPT, about="the node always reaches its workloads")
     yield rule(jump(scene.use(Hosts(Stage.NORMAL, Direction.EGRESS))), about="host endpoint that it leaves by")
