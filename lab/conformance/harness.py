@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -25,6 +26,8 @@ from lab.traffic.node_ports import forward_node_ports
 from lab.traffic.prober import Observation, Prober
 
 if TYPE_CHECKING:
+    from lab.sidecar.mesh import Mesh
+    from lab.sidecar.requests import Requests
     from lab.traffic.capture import Recorder
 
 __all__ = ["Harness"]
@@ -44,6 +47,7 @@ class Harness:
         self.dataplane = dataplane
         self.accelerators = tuple(accelerators)
         self._stack = ExitStack()
+        self._sidecars: tuple[Mesh, Requests] | None = None
         self._plugins: dict[str, NodePlugins] = {}
         self._rollout = Rollout(topology)
         self._node_ports: tuple[NodePort, ...] = ()
@@ -54,6 +58,7 @@ class Harness:
             self.lab = stack.enter_context(Lab(self.topology))
             for name, node in self.lab.nodes.items():
                 self._plugins[name] = stack.enter_context(NodePlugins(node, self.dataplane, self.accelerators))
+            self._sidecars = self._add_sidecars(stack)
             self.prober = stack.enter_context(Prober(self.lab))
             self._stack = stack.pop_all()
         return self
@@ -64,6 +69,16 @@ class Harness:
         self._plugins = {}
         self._stack.__exit__(kind, error, trace)
 
+    def _add_sidecars(self, stack: ExitStack) -> tuple[Mesh, Requests] | None:
+        """The sidecars of the topology and what is asked through them, or None where it has none."""
+        if not any(workload.sidecar for workload in self.topology.workloads.values()):
+            return None
+        # Neither needed nor imported for most topologies.
+        from lab.sidecar.mesh import Mesh
+        from lab.sidecar.requests import Requests
+
+        return stack.enter_context(Mesh(self.lab)), Requests(self.lab)
+
     def apply(self, resources: Resources) -> None:
         """Compile the resources and put every node's snapshot in force."""
         self._forward(resources)
@@ -72,6 +87,8 @@ class Harness:
             done = [nodes.submit(self._plugins[name].apply, *step) for name, step in steps.items()]
             for each in done:
                 each.result()
+            if self._sidecars is not None:
+                self._sidecars[0].enforce({name: snapshot for name, (snapshot, _) in steps.items()})
         self._serve(resources)
 
     def _forward(self, resources: Resources) -> None:
@@ -107,8 +124,16 @@ class Harness:
         self.prober.translate(forwards, translated=translated)
 
     def observe(self, flows: Sequence[Flow], recorder: Recorder | None = None) -> list[Observation]:
-        """Send every flow's first packet; one observation for each, in order. A recorder keeps the packets."""
-        return self.prober.observe(flows, recorder)
+        """Send every flow's first packet, and make the request of an HTTP flow; one observation for each, in order.
+
+        A recorder keeps the packets that begin them.
+        """
+        packets = partial(self.prober.observe, recorder=recorder)
+        return packets(flows) if self._sidecars is None else self._sidecars[1].observe(flows, packets)
+
+    def sidecars(self) -> Mapping[str, Evidence]:
+        """What each sidecar tells of itself, by its workload's name."""
+        return {} if self._sidecars is None else self._sidecars[0].evidence()
 
     def verify(self, resources: Resources, flows: Sequence[Flow]) -> Results:
         """Apply, send, and compare with the oracle."""

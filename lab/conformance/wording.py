@@ -16,6 +16,8 @@ def flow_text(flow: Flow) -> str:
     if flow.icmp is not None:
         return f"{name} {flow.icmp.type}/{flow.icmp.code}"
     ports = name if flow.port is None else f"{flow.port}/{name}"
+    if flow.http is not None:
+        return f"{ports} {flow.http.method} {flow.http.path}"
     return ports if flow.source_port is None else f"{ports} from {flow.source_port}"
 
 

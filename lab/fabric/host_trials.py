@@ -38,12 +38,16 @@ LEGACY = "--dataplane iptables-legacy"
 BOTH = "--dataplane iptables, iptables-legacy"
 NFTABLES = "--dataplane nftables"
 
+SIDECARS = "topologies with sidecars"
+
 # Where iptables lies; not in every user's path.
 SYSTEM_PATH = "/usr/sbin:/sbin"
 
 # What a set match and a connection match look like, in the wording of every backend.
 _SET_RULE = ("-A", "FORWARD", "-m", "set", "--match-set", "policylab-trial", "src", "-j", "DROP")
 _CONNTRACK_RULE = ("-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
+_OF_SIDECARS = ("-p", "tcp", "-m", "owner", "--uid-owner", "1337")
+_REDIRECT = ("iptables", "-t", "nat", "-A", "OUTPUT", *_OF_SIDECARS, "-j", "REDIRECT", "--to-ports", "15001")
 _PLAIN_RULE = ("-A", "FORWARD", "-j", "DROP")
 _NFT_TABLE = "add table inet trial; add chain inet trial rules"
 _NFT_TRIALS = (
@@ -179,6 +183,7 @@ def _try_tools() -> Iterator[Finding]:
     for tool, needed in (("iptables-nft", IPTABLES), ("iptables-legacy", LEGACY)):
         yield _try_command(f"set match, {tool}", (tool, *_SET_RULE), needed, "iptables", "a rule was made")
         yield _try_command(f"conntrack, {tool}", (tool, *_CONNTRACK_RULE), needed, "iptables", "a rule was made")
+    yield _try_command("redirect, iptables", _REDIRECT, SIDECARS, "iptables", "a rule was made")
     yield _read_sctp()
     for name, script, done in _NFT_TRIALS:
         yield _try_command(name, ("nft", script), NFTABLES, "nftables", done)

@@ -147,6 +147,15 @@ class Lab:
         finally:
             self._address_ends(lambda port: port.near.mac)
 
+    @contextmanager
+    def unmuted(self) -> Iterator[None]:
+        """Let workloads and externals hear for a while, inside of ``mute``: for what needs their own stacks."""
+        try:
+            self._address_ends(lambda port: port.near.mac)
+            yield
+        finally:
+            self._address_ends(lambda _: _NOBODY)
+
     def flush_conntrack(self) -> None:
         """Empty conntrack in all nodes."""
         for name in self.nodes:

@@ -147,11 +147,11 @@ class AskedStaged:
 class AskedDirection:
     """One endpoint's policy in one direction, at one stage of the packet's way.
 
-    ``stage`` is that of a hook (normal, apply-on-forward, pre-dnat, untracked), or "node" where no policy is
-    asked and ``endpoint`` tells what decides instead; then there is no ``direction``. ``reached`` is false where the
-    packet has died before, or never comes to be asked because of how it was accepted before (``spared``). Neither
-    tiers nor profiles are asked of a packet on which something ahead of them decides. ``verdict`` is None where
-    the stage has nothing to say of the packet, which then goes on.
+    ``stage`` is that of a hook (normal, apply-on-forward, pre-dnat, untracked), "request" for what a sidecar asks of
+    an HTTP request, or "node" where no policy is asked and ``endpoint`` tells what decides instead; then there is no
+    ``direction``. ``reached`` is false where the packet has died before, or never comes to be asked because of how it
+    was accepted before (``spared``). Neither tiers nor profiles are asked of a packet on which something ahead of them
+    decides. ``verdict`` is None where the stage has nothing to say of the packet, which then goes on.
     """
 
     direction: Direction | None

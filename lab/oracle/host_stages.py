@@ -28,6 +28,11 @@ class Stage:
     hop: int
 
     @property
+    def title(self) -> str:
+        """What explanations call it: a workload's policy is asked once more of a request, by its sidecar."""
+        return self.hook.value if self.packet.http is None else "request"
+
+    @property
     def is_spared(self) -> bool:
         """Whether an early accept on the same hop makes up for this stage.
 

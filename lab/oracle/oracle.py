@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 
+from lab.errors import TopologyError
 from lab.oracle.explain import Explanation
 from lab.oracle.host_ahead import ahead_of_stage, without_policy
 from lab.oracle.host_hooks import Hook, tiers_at
@@ -16,6 +18,7 @@ from lab.oracle.packet import Part
 from lab.oracle.policies import JudgedPolicy, Subject
 from lab.oracle.profiles import judged_profiles, profiles_verdict
 from lab.oracle.question import Questioner
+from lab.oracle.requests import drawn_ports
 from lab.oracle.settings import felix_settings
 from lab.oracle.staged import as_if_enforced
 from lab.oracle.table import RuleTable
@@ -59,8 +62,9 @@ class Oracle:
     def verdict(self, flow: Flow) -> Verdict:
         """The verdict of a flow's first packet, one way.
 
-        Raises TopologyError for a flow that cannot be judged: an end that does not exist or has no address in
-        the flow's family, an HTTP request.
+        That of an HTTP flow is its request's. Raises TopologyError for a flow that cannot be judged: an end that
+        does not exist or has no address in the flow's family, a request of which the port that the kernel draws
+        would decide.
         """
         return self.verdicts((flow,))[0]
 
@@ -114,6 +118,20 @@ class Oracle:
         return (condition.part for group in groups for rule in group for condition in rule.conditions)
 
     def _judge(self, flow: Flow) -> Verdict:
+        if flow.http is None or not self._source_port_matters:
+            return self._ask(flow)
+        verdicts = [self._ask(replace(flow, source_port=port)) for port in drawn_ports(self._resources)]
+        if len({verdict.allowed for verdict in verdicts}) > 1:
+            raise TopologyError(
+                "the verdict of this request depends on its source port, which the kernel draws",
+                place=flow.place,
+                value=f"{flow.http.method} {flow.http.path}",
+                allowed="rules that treat all ports from 32768 to 60999 alike",
+                next_step="leave 'http' out to judge a connection with a given source port",
+            )
+        return verdicts[0]
+
+    def _ask(self, flow: Flow) -> Verdict:
         question = self._questioner.question(flow)
         progress = Progress()
         for step in question.steps:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from lab.oracle.world import Location
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS
-from lab.topology import DEFAULT_SOURCE_PORT, Family, Flow, IcmpHeader
+from lab.topology import DEFAULT_SOURCE_PORT, Family, Flow, HttpRequest, IcmpHeader
 
 __all__ = ["PART_KEYS", "Packet", "Part", "Side", "packet_of"]
 
@@ -22,7 +22,10 @@ _ECHO_REQUEST = {ICMP: IcmpHeader(8, 0), ICMPV6: IcmpHeader(128, 0)}
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """Everything of a packet that a rule can look at; ports are None where the protocol has none."""
+    """Everything of a packet that a rule can look at; ports are None where the protocol has none.
+
+    ``http`` is there once a proxy has read it as a request: packets of layer 4 have none.
+    """
 
     family: Family
     protocol: int
@@ -31,6 +34,7 @@ class Packet:
     source_port: int | None
     port: int | None
     icmp: IcmpHeader | None
+    http: HttpRequest | None = None
 
     def end(self, side: Side) -> Location:
         """The location on one side."""
@@ -67,6 +71,7 @@ class Part(Enum):
     SOURCE_OVERLAP = auto()
     DESTINATION_OVERLAP = auto()
     DESTINATION_BACKEND = auto()
+    REQUEST = auto()
 
 
 def _service(location: Location, protocol: int, port: int | None) -> Hashable:
@@ -100,5 +105,6 @@ PART_KEYS: Mapping[Part, Callable[[Packet], Hashable]] = {
     Part.SOURCE_OVERLAP: lambda packet: _overlap(packet.source, packet.protocol, packet.source_port),
     Part.DESTINATION_OVERLAP: lambda packet: _overlap(packet.destination, packet.protocol, packet.port),
     Part.DESTINATION_BACKEND: lambda packet: _backend(packet.destination, packet.protocol, packet.port),
+    Part.REQUEST: lambda packet: packet.http,
 }
 """The value of each part of a packet, as something to file results under."""

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from lab.errors import TopologyError
+from lab.oracle.host_hooks import Hook
 from lab.oracle.host_path import Paths
-from lab.oracle.host_stages import Step
+from lab.oracle.host_stages import Stage, Step
 from lab.oracle.packet import Packet, packet_of
 from lab.oracle.verdict import DefaultDecision, Verdict
 from lab.oracle.world import Location, World
-from lab.topology import Flow, Topology, address_of
+from lab.policy.resources import Direction
+from lab.topology import Flow, Topology, Workload, address_of
 from lab.topology.model import End
 
 __all__ = ["Question", "Questioner"]
@@ -45,23 +48,27 @@ class Questioner:
     def question(self, flow: Flow) -> Question:
         """What a flow asks.
 
-        Raises TopologyError when an end does not exist or has no address in the flow's family, and for an HTTP
-        request, which is judged by a sidecar.
+        Raises TopologyError when an end does not exist or has no address in the flow's family.
         """
-        if flow.http is not None:
-            raise TopologyError(
-                "HTTP flows are not judged by the oracle of layer 4",
-                place=flow.place,
-                value=f"{flow.http.method} {flow.http.path}",
-                allowed="flows without 'http'",
-                next_step="leave 'http' out to judge the connection itself",
-            )
         source, source_at = self._located(flow, flow.source)
         destination, destination_at = self._located(flow, flow.destination)
         packet = packet_of(flow, source_at, destination_at)
         if source is destination and source.name not in self._topology.nodes:
             return Question(packet, (), _SELF if source.name in self._world.pods else _NO_POLICY)
-        return Question(packet, self._paths.steps(source, destination, packet), _NO_POLICY)
+        steps = self._paths.steps(source, destination, packet)
+        return Question(packet, (*steps, *self._request(flow, destination, packet, len(steps))), _NO_POLICY)
+
+    def _request(self, flow: Flow, destination: End, packet: Packet, after: int) -> Iterator[Step]:
+        """What an HTTP flow meets once its connection is there: the sidecar of its destination.
+
+        It asks the ingress policy of its workload, of the request (Dikastes: app-policy/checker). That there is a
+        proxy in between changes nothing on the way: a sidecar connects from the address of its workload, to the
+        address and port that the workload connected to. Only the source port is another.
+        """
+        if flow.http is not None and isinstance(destination, Workload):
+            party = self._world.pods[destination.name]
+            asked = replace(packet, http=flow.http)
+            yield Stage(Hook.NORMAL, Direction.INGRESS, party, destination.node, asked, hop=after + 1)
 
     def _located(self, flow: Flow, name: str) -> tuple[End, Location]:
         known = self._locations.get((name, flow.family))

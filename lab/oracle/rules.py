@@ -20,6 +20,7 @@ from lab.oracle.conditions import (
 from lab.oracle.packet import Side
 from lab.oracle.peers import given, is_party, not_party, party_test
 from lab.oracle.ports import has_port, named_by, not_port
+from lab.oracle.requests import is_request
 from lab.oracle.services import is_backend
 from lab.policy.resources import Action, EntityRule, Rule
 from lab.protocols import ICMP, ICMPV6
@@ -41,10 +42,7 @@ class JudgedRule:
 
 
 def judged_rules(rules: tuple[Rule, ...], namespace: str | None) -> tuple[JudgedRule, ...]:
-    """The rules of one direction; ``namespace`` is that of a namespaced policy, None for policies without and profiles.
-
-    ``http`` is left out: the flows judged here are of layer 4, for which it is as if not there.
-    """
+    """The rules of one direction; ``namespace`` is that of a namespaced policy, None for others and for profiles."""
     return tuple(
         JudgedRule(index, rule.action, rule.place, tuple(_conditions(rule, namespace)))
         for index, rule in enumerate(rules)
@@ -69,6 +67,8 @@ def _header_conditions(rule: Rule) -> Iterator[Condition]:
         yield is_icmp(rule.icmp)
     if rule.not_icmp is not None:
         yield not_icmp(rule.not_icmp)
+    if rule.http is not None:
+        yield is_request(rule.http)
 
 
 def _implied_family(rule: Rule) -> Iterator[Condition]:

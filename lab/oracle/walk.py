@@ -69,7 +69,7 @@ class Walker:
 
     def _stage(self, stage: Stage, *, tracked: bool, reached: bool, spared: bool) -> AskedDirection:
         tiers = self._tiers[stage.hook]
-        where = (stage.direction, stage.hook.value, stage.party.title, reached and not spared, spared)
+        where = (stage.direction, stage.title, stage.party.title, reached and not spared, spared)
         ahead = None
         if stage.hook is Hook.NORMAL or _applies(tiers, stage):
             ahead = ahead_of_stage(self._settings[stage.node], stage, tracked=tracked)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, PlainValidator
 
@@ -125,8 +126,14 @@ def _method(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if re.fullmatch(r"/[\x21-\x7e]*", text) is None:
-        raise refusal("is not an HTTP path", allowed="a path that begins with '/', without blanks")
+    if re.fullmatch(r"/[\x21-\x22\x24-\x7e]*", text) is None:
+        raise refusal("is not an HTTP path", allowed="a path that begins with '/', without blanks and '#'")
+    before_query = text.partition("?")[0]
+    if re.search(r"%(?![0-9A-Fa-f]{2})|%00", before_query):
+        raise refusal("is not escaped rightly", allowed="after each % two hexadecimal digits, not both 0")
+    segments = re.split(r"[/\\]", unquote(before_query))
+    if ".." in segments and "" in segments[1:-1]:
+        raise refusal("is read in two ways, as it has empty segments and '..'", allowed="a path with one of the two")
     return text
 
 
@@ -203,6 +210,13 @@ class _Reader:
             return
         if entry.protocol != TCP:
             raise self._error("http", f"HTTP needs TCP, not {protocol_label(entry.protocol)}")
+        if entry.http.method == "CONNECT":
+            raise self._error("http", "CONNECT asks for a tunnel, and not for a path", allowed="other methods")
+        if entry.source_port is not None:
+            what = "the source port of an HTTP flow is drawn by the kernel"
+            raise self._error("source_port", what, next_step="leave it out, or leave 'http' out")
+        if entry.source == entry.destination:
+            raise self._error("to", "an HTTP flow from a workload to itself meets no policy", allowed="another end")
         if not isinstance(destination, Workload) or destination.sidecar is None:
             what = f"an HTTP flow needs a sidecar at its destination, and {destination.name} has none"
             raise self._error("http", what, next_step="add sidecar: envoy to the workload")

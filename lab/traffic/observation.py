@@ -9,8 +9,9 @@ from typing import Literal
 
 __all__ = ["Answer", "Observation", "Reason"]
 
-Answer = Literal["tcp-reset", "icmp-error", "reply"]
-"""What came back to the sender: a refusal (RFC 9293, RFC 792, RFC 4443), or the packet with its ends exchanged."""
+Answer = Literal["tcp-reset", "icmp-error", "reply", "http-403"]
+"""What came back to the sender: a refusal (RFC 9293, RFC 792, RFC 4443), the packet with its ends exchanged, or what
+a sidecar says to a request that policy forbids."""
 
 
 class Reason(Enum):
@@ -23,6 +24,7 @@ class Reason(Enum):
     WRONG_END = "it arrived at an end that it was not sent to"
     ALTERED = "it arrived altered"
     CONNTRACK = "conntrack dropped packets: its table was full or refused an entry"
+    NO_ANSWER = "its connection was let through, and the request neither answered nor forbidden"
     BACKLOG = "the kernel's packet backlog overflowed"
 
 
