@@ -7,18 +7,18 @@ The files are written beforehand. It need not wait until the lab is ready and ma
 from __future__ import annotations
 
 import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Final
 
-from lab.bench.fabric_rival import NAMES, NamedRival
+from lab.bench.fabric_rival import NAMES, RUN, NamedRival
 from lab.errors import HostError
 from lab.fabric.messages import LOOPBACK, Deed, Interface, Neighbour, OwnAddress, Route, Wire
 from lab.fabric.namespace import sysctl_path
 from lab.topology import Topology
 
 __all__ = ["IpBatch"]
+
+_SCRIPTS: Final = RUN / "scripts"
 
 
 class IpBatch(NamedRival):
@@ -27,14 +27,11 @@ class IpBatch(NamedRival):
     def __init__(self, topology: Topology) -> None:
         super().__init__("ip -batch", topology)
 
-    @contextmanager
-    def prepared(self) -> Iterator[None]:
+    def prepare(self) -> None:
         """Write the scripts."""
-        with tempfile.TemporaryDirectory(prefix="policylab-bench-") as directory:
-            self._directory = Path(directory)
-            for name, lines in self._files().items():
-                Path(directory, name).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-            yield
+        _SCRIPTS.mkdir()
+        for name, lines in self._files().items():
+            (_SCRIPTS / name).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 
     def up(self) -> None:
         """Run ip for each namespace."""
@@ -46,7 +43,7 @@ class IpBatch(NamedRival):
 
     def _run(self, script: str) -> None:
         try:
-            subprocess.run(["sh", "-eu", script], cwd=self._directory, check=True, capture_output=True, text=True)
+            subprocess.run(["sh", "-eu", script], cwd=_SCRIPTS, check=True, capture_output=True, text=True)
         except subprocess.CalledProcessError as failed:
             raise HostError(
                 f"ip -batch does not bring the lab {script.removesuffix('.sh')}: {failed.stderr.strip()}",

@@ -12,7 +12,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.plan import plan
 from lab.topology import Topology
 
-__all__ = ["NAMES", "NamedRival", "Picture", "Policylab", "Rival"]
+__all__ = ["NAMES", "RUN", "NamedRival", "Picture", "Policylab", "Rival"]
 
 Picture = frozenset[tuple[Any, ...]]
 """What stands in a lab's namespaces: interfaces, addresses, routes and neighbours, to be compared."""
@@ -34,7 +34,9 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS: Final = 0x00020000
 _MS_REC: Final = 1 << 14
 _MS_PRIVATE: Final = 1 << 18
-NAMES: Final = Path("/run/netns")
+RUN: Final = Path("/run")
+"""Each rival has its own, which goes with the rival's thread."""
+NAMES: Final = RUN / "netns"
 """Where named namespaces are."""
 
 _IFF_UP: Final = 1
@@ -88,9 +90,8 @@ class NamedRival(Rival):
         self.of_routers, self.of_ends = aside(missing_settings)
         self.names = {host: f"n{at}" for at, host in enumerate((*self.plan.routers, *self.plan.ends))}
 
-    def prepared(self) -> AbstractContextManager[object]:
-        """What is done beforehand, outside of the time, and undone afterwards."""
-        return nullcontext()
+    def prepare(self) -> None:
+        """What is done beforehand, outside of the time; files go below ``RUN``, and with it."""
 
     @abstractmethod
     def up(self) -> None:
@@ -110,17 +111,18 @@ class NamedRival(Rival):
 
     def _timed(self) -> float:
         _hide_run()
-        with self.prepared():
-            started = time.perf_counter()
-            self.up()
-            up = time.perf_counter()
-            self.down()
-            self.down_ms.append(_since(up))
+        self.prepare()
+        started = time.perf_counter()
+        self.up()
+        up = time.perf_counter()
+        self.down()
+        self.down_ms.append(_since(up))
         return (up - started) * 1e3
 
     def _seen(self) -> Picture:
         _hide_run()
-        with self.prepared(), ExitStack() as stack:
+        self.prepare()
+        with ExitStack() as stack:
             self.up()
             stack.callback(self.down)
             return _picture([self._node(host, stack) for host in self.names])

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from lab.policy.load import load_resources
+from lab.document import document_of
+from lab.policy.load import resources_of
 from lab.policy.resources import Resources
 from lab.topology import Topology
 
@@ -21,10 +19,7 @@ _PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
 
 def twenty_resources(topology: Topology) -> Resources:
     """The policies as a user's file would bring them."""
-    with TemporaryDirectory(prefix="policylab-") as directory:
-        file = Path(directory, "policies.json")
-        file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": twenty_policies()}))
-        return load_resources([file], topology)
+    return resources_of([document_of(policy, "policies") for policy in twenty_policies()], topology)
 
 
 def twenty_policies() -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class Judge:
         try:
             return failure_text(title, investigate(self.pool, dataplane, bundle, directory, self.shrink_seconds))
         except OSError as error:
+            shutil.rmtree(directory, ignore_errors=True)  # half a bundle is none
             raise HostError(
                 f"{title}: it fails, and the counterexample cannot be saved",
                 place=str(directory),

@@ -16,6 +16,7 @@ __all__ = ["Request", "run_conformance"]
 
 SUITE = "lab.conformance.suite"
 PLUGIN = "lab.conformance.plugin"
+JUNIT = "junit.xml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def run_conformance(request: Request, directory: Path, listener: object) -> Repo
     try:
         status = pytest.main(_arguments(request, directory), plugins=[Recorder(listen)])
     except OSError as error:  # pytest tells failures of tests in its own way: this is its own junit.xml
+        (directory / JUNIT).unlink(missing_ok=True)
         raise HostError(
             "the report cannot be written",
             place=str(directory),
@@ -76,7 +78,7 @@ def _arguments(request: Request, directory: Path) -> list[str]:
         *("--pyargs", SUITE, "-c", settings, "-p", PLUGIN, "-p", "no:terminal", "-p", "no:cacheprovider"),
         *named,
         *("--lab-profile", request.profile, "--lab-report", str(directory)),
-        f"--junitxml={directory / 'junit.xml'}",
+        f"--junitxml={directory / JUNIT}",
         *("-o", f"junit_suite_name={', '.join(request.judged)}"),
         *([] if request.topology is None else ["--topology", str(request.topology)]),
     ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from lab.errors import HostError
@@ -17,6 +18,7 @@ PROBE_BYTES = 65536
 def prepare_directory(directory: Path) -> None:
     """Make the directory and prove that it takes a file; raises HostError naming it when it does not."""
     probe = directory / ".probe"
+    there_before = directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -24,6 +26,9 @@ def prepare_directory(directory: Path) -> None:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
+        if not there_before:
+            with suppress(OSError):
+                directory.rmdir()
         raise _unwritable(directory, error) from error
 
 

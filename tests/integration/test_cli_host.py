@@ -103,6 +103,19 @@ def test_full_disk_for_the_report_is_told_before_the_run(tmp_path: Path, words: 
     assert ended.stderr.count("\n") == 1
 
 
+def test_disk_that_fills_up_during_the_run_leaves_no_half_bundle(tmp_path: Path) -> None:
+    install_strangers(tmp_path)
+    script = f"""
+        mkdir full && mount -t tmpfs -o nr_inodes=7 none full  # room for the proof, and not for all files
+        {POLICYLAB} verify {TOPOLOGY} {DENY} --dataplane open --report full/report
+        status=$?; find full -type f >&2; exit $status
+    """
+    ended = in_private_mounts(script, tmp_path, tmp_path)
+    assert ended.returncode == 3
+    assert "the counterexample cannot be saved; given: 'No space left on device'" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_full_disk_for_the_counterexample_is_told_after_the_rows(tmp_path: Path) -> None:
     install_strangers(tmp_path)
     script = f"""

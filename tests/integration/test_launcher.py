@@ -193,3 +193,20 @@ def test_missing_tools_without_anybody_to_ask_are_named_in_one_error(
     assert "apt-get install --no-install-recommends iptables ipset" in ended.stderr
     assert "--yes" in ended.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_tests_in_a_checkout_that_cannot_be_written_are_refused_in_one_error(
+    checkout: Path, environment: dict[str, str]
+) -> None:
+    read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$0/policylab" test'
+    ended = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", read_only, checkout],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SET_UP_SECONDS,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == (f"policylab: cannot write in {checkout}: run the tests as its owner, or clone your own\n")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,9 +95,11 @@ def test_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> Non
 def test_second_run_costs_less_than_half_a_second(checkout: Checkout) -> None:
     checkout.run("ls")
     checkout.script(checkout.venv / "bin/policylab", "#!/bin/sh\n")
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     checkout.run("ls")
-    assert time.monotonic() - started < 0.5
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The processor's time and not the clock's: the machine may be busy with other things.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 
 def test_other_dependencies_are_installed(checkout: Checkout) -> None:
