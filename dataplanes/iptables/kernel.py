@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from dataplanes.api import Completed, DataplaneError, HostError, Node
-from dataplanes.iptables.names import SET_PREFIX
 from dataplanes.iptables.ruleset import Ruleset
 from dataplanes.iptables.sets import Family, KernelSet, restore_text
 from dataplanes.iptables.text import NOTHING, Installed, installed
@@ -21,7 +20,6 @@ _TOOLS: Mapping[Family, str] = {4: "iptables", 6: "ip6tables"}
 # Who else changes the legacy table of this namespace has to wait, and nobody else: the lock is the namespace itself.
 _LEGACY_LOCK = ("env", "XTABLES_LOCKFILE=/proc/self/ns/net")
 _LOCK_SECONDS = 10
-_OWN_SETS = re.compile(rf"^{SET_PREFIX}[46]-.*$", re.MULTILINE)
 _FAILED_LINE = re.compile(r"\bline:? (\d+)\b")
 # What iptables says of a match, a target or a table that neither the kernel nor a module of it has.
 _LACKING_MODULE = re.compile(
@@ -128,14 +126,15 @@ class Tables:
 class SetStore:
     """The IP sets of one node that are ours; names say the content, so that no set is ever changed."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, prefix: str) -> None:
         self._node = node
+        self._own = re.compile(rf"^{prefix}[46]-.*$", re.MULTILINE)
         self._names: set[str] = set()
 
     def inspect(self) -> None:
         """Look which sets of ours are there, whoever left them."""
         listed = _run(self._node, ("ipset", "list", "-n"), "ipset").stdout
-        self._names = set(_OWN_SETS.findall(listed))
+        self._names = set(self._own.findall(listed))
 
     def save(self) -> str:
         """All sets of the node as text."""

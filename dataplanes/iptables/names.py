@@ -14,6 +14,7 @@ __all__ = [
     "CHAIN_PREFIX",
     "DECIDED",
     "ICMP_HIT",
+    "LEGACY_SET_PREFIX",
     "MARK_MASK",
     "NEXT",
     "PASSED",
@@ -31,6 +32,8 @@ __all__ = [
 
 CHAIN_PREFIX = "plab-"
 SET_PREFIX = "plab"
+LEGACY_SET_PREFIX = "plabl"
+"""Sets are the same for both backends; one that took the other's for its own could not be run after it."""
 
 # The kernel's limits, less the terminating zero: XT_EXTENSION_MAXNAMELEN, IPSET_MAXNAMELEN, XT_MAX_COMMENT_LEN.
 _CHAIN_LENGTH = 28
@@ -84,9 +87,9 @@ def chain_name(kind: str, text: str) -> str:
     return head + _fitted(text, _CHAIN_LENGTH - len(head))
 
 
-def set_name(set_id: str, family: int, content: str) -> str:
+def set_name(set_id: str, family: int, content: str, prefix: str = SET_PREFIX) -> str:
     """A kernel set's name: another content is another name, so that no rule ever sees a set change."""
-    head = f"{SET_PREFIX}{family}-"
+    head = f"{prefix}{family}-"
     tail = f"-{digest(content, _SET_HASH_DIGITS)}"
     return head + _UNSAFE_IN_NAMES.sub("_", set_id)[: _SET_LENGTH - len(head) - len(tail)] + tail
 

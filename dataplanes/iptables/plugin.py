@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot, SnapshotDelta
 from dataplanes.iptables.kernel import SetStore, Tables
+from dataplanes.iptables.names import LEGACY_SET_PREFIX, SET_PREFIX
 from dataplanes.iptables.ruleset import Ruleset, render
 from dataplanes.iptables.sets import Family, KernelSet
 from dataplanes.iptables.text import counters
@@ -27,11 +28,12 @@ class IptablesDataplane:
     api_version: ClassVar[int] = 1
     capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
     _legacy: ClassVar[bool] = False
+    _set_prefix: ClassVar[str] = SET_PREFIX
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._tables = {family: Tables(node, family, legacy=self._legacy) for family in _FAMILIES}
-        self._sets = SetStore(node)
+        self._sets = SetStore(node, self._set_prefix)
 
     def start(self) -> None:
         """Check that the commands are there, and take away what an earlier run may have left on the node."""
@@ -42,7 +44,8 @@ class IptablesDataplane:
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - it compares by itself
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""
-        wanted = {family: render(snapshot, family) for family in _FAMILIES if family == 4 or snapshot.settings.ipv6}
+        families = _FAMILIES if snapshot.settings.ipv6 else _FAMILIES[:1]
+        wanted = {family: render(snapshot, family, self._set_prefix) for family in families}
         before = {family: table.ruleset for family, table in self._tables.items()}
         try:
             self._sets.make(_sets_of(wanted))
@@ -91,6 +94,7 @@ class IptablesLegacyDataplane(IptablesDataplane):
 
     name: ClassVar[str] = "iptables-legacy"
     _legacy: ClassVar[bool] = True
+    _set_prefix: ClassVar[str] = LEGACY_SET_PREFIX
 
 
 def _sets_of(rulesets: dict[Family, Ruleset] | dict[Family, Ruleset | None]) -> dict[str, KernelSet]:

@@ -39,7 +39,7 @@ from dataplanes.iptables.hosts import (
     pre_dnat_hosts,
     untracked_hosts,
 )
-from dataplanes.iptables.names import CHAIN_PREFIX, MARK_MASK, PRE_DNAT, REROUTED, UNTRACKED, comment
+from dataplanes.iptables.names import CHAIN_PREFIX, MARK_MASK, PRE_DNAT, REROUTED, SET_PREFIX, UNTRACKED, comment
 from dataplanes.iptables.policies import PolicyChains
 from dataplanes.iptables.sets import Family, KernelSet, SetCollector
 from dataplanes.iptables.workloads import FROM, TO, TO_HOST, WORKLOAD_PREFIX, to_host_chain, workload_chains
@@ -61,20 +61,20 @@ class Ruleset:
     sets: Mapping[str, KernelSet]
 
 
-def render(snapshot: Snapshot, family: Family) -> Ruleset:
+def render(snapshot: Snapshot, family: Family, set_prefix: str = SET_PREFIX) -> Ruleset:
     """The ruleset of a family; raises DataplaneError for what iptables cannot express."""
-    renderer = _Renderer(snapshot, family)
+    renderer = _Renderer(snapshot, family, set_prefix)
     return Ruleset(family, dict(renderer.tables()), renderer.sets.sets)
 
 
 class _Renderer:
-    def __init__(self, snapshot: Snapshot, family: Family) -> None:
+    def __init__(self, snapshot: Snapshot, family: Family, set_prefix: str) -> None:
         self._snapshot = snapshot
         self._family = family
         self._hosts = snapshot.host_endpoints
         self._untracked = bool(untracked_hosts(self._hosts))
         self._pre_dnat = bool(pre_dnat_hosts(self._hosts))
-        self.sets = SetCollector(family, snapshot.ip_sets)
+        self.sets = SetCollector(family, snapshot.ip_sets, set_prefix)
 
     def tables(self) -> Iterator[tuple[TableName, Table]]:
         yield "filter", self._filter()

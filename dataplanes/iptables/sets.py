@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dataplanes.api import DataplaneError, IpSet, Net, protocol_label
-from dataplanes.iptables.names import harmless, set_name
+from dataplanes.iptables.names import SET_PREFIX, harmless, set_name
 
 __all__ = ["Family", "KernelSet", "SetCollector", "restore_text"]
 
@@ -34,7 +34,8 @@ class KernelSet:
 class SetCollector:
     """Resolves the sets that rules of one family refer to; ``sets`` holds by name those that were asked for."""
 
-    def __init__(self, family: Family, ip_sets: Mapping[str, IpSet]) -> None:
+    def __init__(self, family: Family, ip_sets: Mapping[str, IpSet], prefix: str = SET_PREFIX) -> None:
+        self._prefix = prefix
         self._family = family
         self._ip_sets = ip_sets
         self._names: dict[str, str] = {}
@@ -58,7 +59,7 @@ class SetCollector:
         return self._add("nets", "net", sorted(map(str, nets)), "networks of a rule")
 
     def _add(self, set_id: str, kind: Literal["net", "port"], members: list[str], about: str) -> str:
-        name = set_name(set_id, self._family, "\n".join((set_id, kind, *members)))
+        name = set_name(set_id, self._family, "\n".join((set_id, kind, *members)), self._prefix)
         self.sets[name] = KernelSet(name, kind, self._family, tuple(members), about)
         return name
 

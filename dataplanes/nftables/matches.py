@@ -117,9 +117,16 @@ def _taken(found: SnapshotRule, family: Family, scene: Scene) -> _Taken:
     sides: tuple[tuple[Side, SnapshotSide], ...] = (("source", found.source), ("destination", found.destination))
     for which, side in sides:
         taken.conditions += _nets(side, which, family, scene)
-        taken.conditions += _sets(side, which, family, scene)
         _Ports(found, side, which, family, scene).add_to(taken)
+    for which, side in sides:
+        taken.conditions += _sets(side, which, family, scene)
+    # A packet leaves a rule at the first condition that does not hold: what costs a look-up comes last.
+    taken.conditions.sort(key=_looks_up)
     return taken
+
+
+def _looks_up(condition: Json) -> bool:
+    return str(condition["match"]["right"]).startswith("@")
 
 
 def _protocol(found: SnapshotRule) -> Iterator[Json]:

@@ -31,7 +31,7 @@ from lab.traffic.prober import Prober, one_cpu
 from lab.traffic.taps import Sender, frame_sender
 from lab.traffic.volley import BATCH, Batch
 
-__all__ = ["REPEATS", "run"]
+__all__ = ["REPEATS", "compare", "run"]
 
 REPEATS: Final = 12
 """So often the default flows are sent in one measurement: it then lasts about a tenth of a second."""
@@ -83,7 +83,7 @@ class _Course:
             start = time.perf_counter()
             seen = prober.fire(volley)
             spent = time.perf_counter() - start
-        _compare(volley.flows, self._oracle() * REPEATS, seen)
+        compare(volley.flows, self._oracle() * REPEATS, seen)
         return len(volley.flows) / spent
 
     def end_to_end(self) -> float:
@@ -91,7 +91,7 @@ class _Course:
         with Prober(self._lab) as prober:
             start = time.perf_counter()
             for _ in range(REPEATS):
-                _compare(self.flows, self._oracle(), prober.observe(self.flows))
+                compare(self.flows, self._oracle(), prober.observe(self.flows))
             spent = time.perf_counter() - start
         return REPEATS * len(self.flows) / spent
 
@@ -121,7 +121,8 @@ class _Course:
         return Oracle(self._lab.topology, self._resources).verdicts(self.flows)
 
 
-def _compare(flows: Sequence[Flow], verdicts: Sequence[Verdict], seen: Sequence[Observation]) -> None:
+def compare(flows: Sequence[Flow], verdicts: Sequence[Verdict], seen: Sequence[Observation]) -> None:
+    """Raise DataplaneError where what was seen is not what the oracle says."""
     for flow, verdict, observation in zip(flows, verdicts, seen, strict=True):
         expected = "allow" if verdict.allowed else "deny"
         if observation.verdict != expected:

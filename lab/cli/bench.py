@@ -12,7 +12,7 @@ from lab.report.terminal import say
 
 __all__ = ["bench"]
 
-BENCHMARKS = {"lab": "lab.bench.fabric", "verdicts": "lab.bench.verdicts"}
+BENCHMARKS = {"lab": "lab.bench.fabric", "scale": "lab.bench.scale", "verdicts": "lab.bench.verdicts"}
 
 
 @click.command(short_help="Measure two things side by side, as ratios.")

@@ -7,13 +7,14 @@ in force to the next), or the way of the packets around it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dataplanes.api import Capability, Dataplane, Evidence, Node, Snapshot, SnapshotDelta
 
-__all__ = ["Detour", "Fault", "Switch", "both_families", "lay"]
+__all__ = ["Detour", "Door", "Fault", "Switch", "both_families", "lay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,42 @@ class Detour:
     def lift(self, node: Node) -> None:
         """Take the rule away; no matter if it is not there."""
         node.run((self.command, "-t", self.table, "-D", self.chain, *self.rule.split()))
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A rule of someone else's, at the top of every chain that tables of family inet have at a hook.
+
+    In nftables no table can open what another one closes: who wants a way past a dataplane has to reach into its own.
+    """
+
+    hook: str
+    rule: str
+
+    def lay(self, node: Node) -> None:
+        """Put the rule first, wherever it stood before."""
+        self.lift(node)
+        for chain in self._found(node, "chain"):
+            if chain.get("hook") == self.hook:
+                place = ("inet", chain["table"], chain["name"])
+                done = node.run(("nft", "insert", "rule", *place, *self.rule.split(), "comment", f'"{self._name}"'))
+                if done.returncode != 0:
+                    raise RuntimeError(f"{self}: {done.stderr}")
+
+    def lift(self, node: Node) -> None:
+        """Take the rule away; no matter if it is not there."""
+        for rule in self._found(node, "rule"):
+            if rule.get("comment") == self._name:
+                node.run(("nft", "delete", "rule", "inet", rule["table"], rule["chain"], "handle", str(rule["handle"])))
+
+    @property
+    def _name(self) -> str:
+        return f"door: {self.rule}"
+
+    @staticmethod
+    def _found(node: Node, kind: str) -> list[dict[str, Any]]:
+        listed = json.loads(node.run(("nft", "-j", "list", "ruleset", "inet")).stdout)["nftables"]
+        return [each[kind] for each in listed if kind in each]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +107,7 @@ class Fault:
     caught_by: str
     snapshot: Callable[[Snapshot], Snapshot] | None = None
     step: Callable[[Snapshot, Snapshot], Snapshot] | None = None
-    path: tuple[Detour | Switch, ...] = ()
+    path: tuple[Detour | Door | Switch, ...] = ()
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.snapshot, self.step, self.path))) != 1:

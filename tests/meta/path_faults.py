@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from faults import Detour, Fault, Switch, both_families
+from faults import Detour, Door, Fault, Switch, both_families
 
 __all__ = ["PATH_FAULTS", "SWITCH_FAULTS"]
 
@@ -16,23 +16,30 @@ _NFT = ("nft",)
 _RED = (("iptables", "198.18.1.12"), ("ip6tables", "fd00:18:1::c"))
 _SERVER = (("iptables", "198.18.1.10"), ("ip6tables", "fd00:18:1::a"))
 _CLIENT = (("iptables", "203.0.113.9"), ("ip6tables", "2001:db8::9"))
+_WORDS = {"iptables": "ip", "ip6tables": "ip6"}
 
 PATH_FAULTS = (
     Fault(
         "back-door",
         "Someone else's rule accepts all that comes from one address before policy is asked.",
         "control.deny-all",
-        path=tuple(
-            Detour(f"{command}-{backend}", "filter", "FORWARD", f"-s {address} -j ACCEPT")
-            for command, address in _CLIENT
-            for backend in _EITHER
+        path=(
+            *(
+                Detour(f"{command}-{backend}", "filter", "FORWARD", f"-s {address} -j ACCEPT")
+                for command, address in _CLIENT
+                for backend in _EITHER
+            ),
+            *(Door("forward", f"{_WORDS[command]} saddr {address} accept") for command, address in _CLIENT),
         ),
     ),
     Fault(
         "local-short-cut",
         "What goes from one workload of a node to another is accepted before policy is asked.",
         "path.same-node.ingress-enforced",
-        path=tuple(both_families(_EITHER, "filter", "FORWARD", "-i cali+ -o cali+ -j ACCEPT")),
+        path=(
+            *both_families(_EITHER, "filter", "FORWARD", "-i cali+ -o cali+ -j ACCEPT"),
+            Door("forward", "iifname cali* oifname cali* accept"),
+        ),
     ),
     Fault(
         "duplicator",

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import Fault, lay
+from faults import Detour, Fault, lay
 from path_faults import PATH_FAULTS, SWITCH_FAULTS
 from snapshot_faults import SNAPSHOT_FAULTS
 from step_faults import STEP_FAULTS
 
 from dataplanes.api import Dataplane
 from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
+from dataplanes.nftables import NftablesDataplane
 from lab.conformance.case import Case, load_cases
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
@@ -35,6 +36,7 @@ ON_LEGACY = (
     "half-update-ingress",
     "back-door",
 )
+THEIRS = ("inet", "theirs")
 CASES = {case.id: case for case in load_cases()}
 
 
@@ -77,15 +79,20 @@ def assert_told(failure: str, fault: Fault, dataplane: type[Dataplane], report: 
     for file in ("topology.yaml", "resources.yaml", "flows.yaml", "bundle.json", "expected.json", "observed.json"):
         assert (bundle / file).is_file()
     assert (bundle / "capture.pcapng").stat().st_size > len(pcapng([]))
-    assert any("-A FORWARD" in file.read_text() for file in (bundle / "rulesets").glob("*.txt"))
+    forwarding = r"^-A FORWARD|^\t+type filter hook forward"
+    rulesets = [file.read_text() for file in (bundle / "rulesets").glob("*.txt")]
+    assert any(re.search(forwarding, text, re.MULTILINE) for text in rulesets)
 
 
+@pytest.mark.parametrize("dataplane", [IptablesDataplane, NftablesDataplane], ids=lambda found: found.name)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_fault_is_caught_by_the_expectation_that_names_it(fault: Fault, judge: Judge, tmp_path: Path) -> None:
-    case = met_by(IptablesDataplane, fault.caught_by)
-    assert judge.hold_case(case, IptablesDataplane) is None
+def test_fault_is_caught_by_the_expectation_that_names_it(
+    fault: Fault, dataplane: type[Dataplane], judge: Judge, tmp_path: Path
+) -> None:
+    case = met_by(dataplane, fault.caught_by)
+    assert judge.hold_case(case, dataplane) is None
 
-    broken = lay(fault, IptablesDataplane)
+    broken = lay(fault, dataplane)
     failure = judge.hold_case(case, broken)
 
     assert failure is not None, fault.wrong
@@ -93,7 +100,7 @@ def test_fault_is_caught_by_the_expectation_that_names_it(fault: Fault, judge: J
 
 
 @pytest.mark.parametrize("name", ON_LEGACY)
-def test_fault_over_another_dataplane_is_caught_too(name: str, judge: Judge, tmp_path: Path) -> None:
+def test_fault_over_the_other_backend_is_caught_too(name: str, judge: Judge, tmp_path: Path) -> None:
     fault = fault_named(name)
     case = met_by(IptablesLegacyDataplane, fault.caught_by)
     assert judge.hold_case(case, IptablesLegacyDataplane) is None
@@ -145,14 +152,18 @@ def test_policy_that_stays_is_told_with_what_was_in_force_before(pool: Pool, tmp
 def test_fault_of_the_path_is_undone_by_stop(fault: Fault) -> None:
     topology = load_topology("one-node")
     broken = lay(fault, IptablesDataplane)
-    commands = {(detour.command, detour.table, detour.chain) for detour in fault.path}
+    commands = {(each.command, each.table, each.chain) for each in fault.path if isinstance(each, Detour)}
     with Harness(topology, IptablesDataplane) as harness:
         (node,) = harness.lab.nodes.values()
 
         def rules() -> list[str]:
             listed = [node.run((command, "-t", table, "-S", chain)).stdout for command, table, chain in commands]
-            return [line for text in listed for line in text.splitlines() if line.startswith("-A")]
+            listed.append(node.run(("nft", "list", "table", *THEIRS)).stdout)
+            return [line for text in listed for line in text.splitlines() if re.search('^-A|comment "door: ', line)]
 
+        hooked = "{ type filter hook forward priority 0; }"
+        for command in (("add", "table", *THEIRS), ("add", "chain", *THEIRS, "rules", hooked)):
+            assert node.run(("nft", *command)).returncode == 0
         plane = broken(node)
         plane.start()
         assert rules() == []
