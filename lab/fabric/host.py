@@ -40,7 +40,7 @@ OLDEST_KERNEL = (5, 10)
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
 
 # What needs BPF and bcc; the dataplanes themselves do without.
-_BPF_PLUGINS = "xdp, sockmap (to come)"
+_BPF_PLUGINS = "--accelerator xdp, sockmap (to come)"
 
 _SIDECARS = "topologies with sidecars"
 

@@ -158,7 +158,7 @@ def _try_ipv6() -> Finding:
 
 def _try_xdp() -> Iterator[Finding]:
     """Attach a program that lets everything pass to one end of the pair, in each mode."""
-    needed = "xdp (to come)"
+    needed = "--accelerator xdp"
     # r0 = XDP_PASS; exit
     code = bytes.fromhex("b7000000020000009500000000000000")
     for mode in XdpMode:

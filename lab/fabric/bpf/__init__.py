@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """BPF programs: compiled with bcc once and kept, loaded and attached by system calls, held by descriptors alone."""
 
-from lab.fabric.bpf.compiler import BpfSource
+from lab.fabric.bpf.compiler import BpfSource, shipped_bpf
 from lab.fabric.bpf.links import BpfLink, XdpLink, XdpMode, attach_cgroup, attach_sockets, attach_tc, attach_xdp
 from lab.fabric.bpf.load import BpfObject, load
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
@@ -26,4 +26,5 @@ __all__ = [
     "attach_tc",
     "attach_xdp",
     "load",
+    "shipped_bpf",
 ]

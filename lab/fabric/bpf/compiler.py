@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,12 +26,15 @@ from lab.fabric.bpf.headers import Headers, cache_folder, find_headers
 from lab.fabric.bpf.maps import MapDefinition
 from lab.fabric.bpf.programs import ProgramKind
 
-__all__ = ["BpfSource", "Code", "Compiled", "compiled", "verifier_log"]
+__all__ = ["BpfSource", "Code", "Compiled", "compiled", "shipped_bpf", "verifier_log"]
 
+_PACKAGE: Final = Path(__file__).resolve().parents[2]
+_SHIPPED: Final = (_PACKAGE / "_data" / "bpf", _PACKAGE.parent / "bpf")
 # Raised when what is kept on disk means something else than before.
 _FORMAT: Final = 1
 # A compilation takes half a second here, half a minute in an emulated machine.
 _SECONDS: Final = 300
+_INCLUDE: Final = re.compile(r'#include "(?P<name>[^"/]+)"')
 _COMPLAINT: Final = re.compile(
     r"^(?P<file>[^\s:]+):(?P<line>\d+):(?P<column>\d+): (fatal )?error: (?P<what>.*)$", re.MULTILINE
 )
@@ -47,7 +50,12 @@ class BpfSource:
     @property
     def flags(self) -> list[str]:
         """What the compiler is told."""
-        return [f"-I{self.path.parent}", *(f"-D{name}={value}" for name, value in self.macros)]
+        return [f"-D{name}={value}" for name, value in self.macros]
+
+
+def shipped_bpf(name: str) -> BpfSource:
+    """A C file that comes with policylab: from the package when installed, beside it in a checkout."""
+    return BpfSource(next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0]) / name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +109,10 @@ def _headers() -> Headers:
 
 
 def _fingerprint(source: BpfSource) -> str:
-    """Tells apart whatever compiles to something else: all headers beside the file count."""
-    parts = [str(_FORMAT).encode(), repr(source.macros).encode()]
-    for path in (source.path, *sorted(source.path.parent.glob("*.h"))):
-        parts += [path.name.encode(), path.read_bytes()]
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(len(part).to_bytes(8, "little") + part)
-    return whole.hexdigest()
+    """Tells apart whatever compiles to something else; where the files lie does not matter."""
+    lines = (line for line in _text(source.path, set()) if not line.startswith("#line "))
+    whole = "\n".join((str(_FORMAT), *source.flags, *lines))
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def _read(place: Path) -> Compiled | None:
@@ -143,7 +147,8 @@ def _parsed(answer: Mapping[str, Any]) -> Compiled:
 
 def _ask_bcc(source: BpfSource, headers: Headers, **more: object) -> Any:
     headers.prepare()
-    request = {"text": _numbered(source.path), "flags": source.flags, **more}
+    text = "\n".join((*_text(source.path, set()), ""))
+    request = {"text": text, "flags": source.flags, **more}
     command = [sys.executable, "-P", "-m", "lab.fabric.bpf.bcc_process"]
     try:
         ended = subprocess.run(
@@ -157,14 +162,23 @@ def _ask_bcc(source: BpfSource, headers: Headers, **more: object) -> Any:
     return json.loads(ended.stdout)
 
 
-def _numbered(path: Path) -> str:
-    """The text with its line numbers said: bcc puts lines of its own at the top and at the start of functions."""
-    lines = [f'#line 1 "{path}"']
+def _text(path: Path, seen: set[Path]) -> Iterator[str]:
+    """A file's lines with the headers beside it in their places, once each, and with line numbers that say where.
+
+    bcc rewrites what is done with maps in the one file that it is given, and in no header; it puts lines of its own at
+    the top and at the start of functions.
+    """
+    seen.add(path)
+    yield f'#line 1 "{path}"'
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        lines.append(line)
-        if line.endswith("{") and not line.startswith((" ", "\t")):
-            lines.append(f'#line {number + 1} "{path}"')
-    return "\n".join((*lines, ""))
+        included = _INCLUDE.match(line)
+        header = path.with_name(included["name"]) if included else None
+        if header is None or not header.is_file():
+            yield line
+        elif header not in seen:
+            yield from _text(header, seen)
+        if included or (line.endswith("{") and not line.startswith((" ", "\t"))):
+            yield f'#line {number + 1} "{path}"'
 
 
 def _environment(headers: Headers) -> dict[str, str]:

@@ -119,7 +119,7 @@ class BpfProgram:
         verdicts = []
         for packet in packets:
             data[: len(packet)] = packet
-            struct.pack_into("=I", request, 8, len(packet))
+            struct.pack_into("=II", request, 8, len(packet), 0)  # the kernel has written the second one
             try:
                 bpf(Command.PROG_TEST_RUN, request)
             except OSError as error:
