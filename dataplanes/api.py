@@ -15,7 +15,7 @@ from enum import Enum
 from typing import ClassVar, Final, Protocol
 
 from lab.errors import BpfError, DataplaneError, HostError, LabError
-from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode
+from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode, shipped_bpf
 from lab.fabric.node import Completed, Node
 from lab.policy.resources import Action, Direction, IcmpMatch, PortRange
 from lab.policy.snapshot import (
@@ -91,6 +91,7 @@ __all__ = [
     "XdpMode",
     "apply_delta",
     "protocol_label",
+    "shipped_bpf",
 ]
 
 

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a frame to what a policy asks for: who sent it, which protocol, which ports. Every read is checked first. */
+#ifndef POLICYLAB_PARSE_H
+#define POLICYLAB_PARSE_H
+
+#include "layout.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+#define TAGS 2 /* of VLANs; the kernel takes any number, a frame with more is left to it */
+#define EXTENSIONS 8 /* of IPv6; a packet with more is left to the kernel */
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_TAG 0x8100
+#define ETHERTYPE_SERVICE_TAG 0x88a8
+
+#define PROTOCOL_UNKNOWN 256
+
+struct packet {
+	u64 source_high; /* of IPv6; both in host byte order */
+	u64 source_low; /* of IPv6, or all of IPv4 */
+	u32 version; /* 4 or 6 */
+	u32 protocol; /* a number, or PROTOCOL_UNKNOWN */
+	u32 ports_known;
+	u32 source_port, destination_port; /* in host byte order, where they are known */
+};
+
+struct tag {
+	__be16 control, inner;
+};
+
+/* Take the headers off in turn. Returns a cause to pass for, or -1 with the packet filled in. */
+
+INLINE u32 class_of(u32 protocol)
+{
+	return protocol == 6 ? CLASS_TCP : protocol == 17 ? CLASS_UDP : protocol == 132 ? CLASS_SCTP : CLASS_NONE;
+}
+
+/* The ports stand in the first four bytes behind all headers, in every protocol that has them. */
+INLINE void read_ports(struct packet *packet, void *at, void *end, u32 room)
+{
+	__be16 *ports = at;
+
+	if (class_of(packet->protocol) == CLASS_NONE || room < 4 || (void *)(ports + 2) > end)
+		return;
+	packet->source_port = bpf_ntohs(ports[0]);
+	packet->destination_port = bpf_ntohs(ports[1]);
+	packet->ports_known = 1;
+}
+
+INLINE int parse_ipv4(struct packet *packet, void *at, void *end)
+{
+	struct iphdr *header = at;
+	u32 length, total;
+
+	if ((void *)(header + 1) > end || header->version != 4)
+		return CAUSE_PASSED_MALFORMED;
+	length = header->ihl * 4;
+	total = bpf_ntohs(header->tot_len);
+	if (length < sizeof(*header) || total < length || at + total > end)
+		return CAUSE_PASSED_MALFORMED;
+	packet->version = 4;
+	packet->source_low = bpf_ntohl(header->saddr);
+	packet->protocol = header->protocol;
+	if (!(header->frag_off & bpf_htons(0x1fff)))
+		read_ports(packet, at + length, end, total - length);
+	return -1;
+}
+
+INLINE int is_extension(u32 protocol)
+{
+	return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60;
+}
+
+/* Extension headers as ipv6_find_hdr() of the kernel takes them: what lies behind a later fragment cannot be told. */
+INLINE int parse_ipv6(struct packet *packet, void *at, void *end)
+{
+	struct ipv6hdr *header = at;
+	void *next = header + 1;
+	u32 room, protocol, later = 0;
+
+	if (next > end || header->version != 6)
+		return CAUSE_PASSED_MALFORMED;
+	room = bpf_ntohs(header->payload_len);
+	if (next + room > end)
+		return CAUSE_PASSED_MALFORMED;
+	packet->version = 6;
+	packet->source_high = bpf_ntohll(*(__be64 *)&header->saddr.s6_addr[0]);
+	packet->source_low = bpf_ntohll(*(__be64 *)&header->saddr.s6_addr[8]);
+	packet->protocol = PROTOCOL_UNKNOWN;
+	protocol = header->nexthdr;
+#pragma unroll
+	for (int number = 0; number < EXTENSIONS; number++) {
+		u8 *extension = next;
+		u32 length;
+
+		if (!is_extension(protocol))
+			break;
+		if (room < 8 || (void *)(extension + 8) > end)
+			return -1;
+		length = protocol == 51 ? (extension[1] + 2) * 4 : protocol == 44 ? 8 : (extension[1] + 1) * 8;
+		if (room < length)
+			return -1;
+		later = protocol == 44 && ((extension[2] << 8 | extension[3]) & 0xfff8);
+		protocol = extension[0];
+		room -= length;
+		next += length;
+		if (later)
+			break;
+	}
+	if (is_extension(protocol))
+		return -1;
+	packet->protocol = protocol;
+	if (!later)
+		read_ports(packet, next, end, room);
+	return -1;
+}
+
+/* A tag without a VLAN (identifier 0) only states a priority: the kernel takes it off. Any other VLAN's frames belong to
+ * another interface, and so to another policy. */
+INLINE int parse(struct packet *packet, void *at, void *end)
+{
+	struct ethhdr *frame = at;
+	void *next = frame + 1;
+	u32 type;
+
+	if (next > end)
+		return CAUSE_PASSED_MALFORMED;
+	type = bpf_ntohs(frame->h_proto);
+#pragma unroll
+	for (int number = 0; number < TAGS; number++) {
+		struct tag *tag = next;
+
+		if (type != ETHERTYPE_TAG && type != ETHERTYPE_SERVICE_TAG)
+			break;
+		if ((void *)(tag + 1) > end)
+			return CAUSE_PASSED_MALFORMED;
+		if (tag->control & bpf_htons(0x0fff))
+			return CAUSE_PASSED_VLAN;
+		type = bpf_ntohs(tag->inner);
+		next = tag + 1;
+	}
+	if (type == ETHERTYPE_IPV4)
+		return parse_ipv4(packet, next, end);
+	if (type == ETHERTYPE_IPV6)
+		return parse_ipv6(packet, next, end);
+	return type == ETHERTYPE_TAG || type == ETHERTYPE_SERVICE_TAG ? CAUSE_PASSED_VLAN : CAUSE_PASSED_NOT_IP;
+}
+
+#endif

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Denials that ask for a protocol or a destination port too, and the ports that are never closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataplanes.api import BpfMap
+from dataplanes.xdp.layout import LAYOUT
+from dataplanes.xdp.nets import Prefix, prefix_of
+from dataplanes.xdp.plan import CLASSES, Failsafe, InterfacePlan
+from dataplanes.xdp.trie import Trie
+from dataplanes.xdp.words import words_of
+
+__all__ = ["Conditions", "Failsafes"]
+
+_PORTS = 1 << 16
+
+
+class Conditions:
+    """Which conditions a source's packets are denied under: a bit each, in a trie; which ones a packet fulfils."""
+
+    def __init__(self, maps: Mapping[str, BpfMap]) -> None:
+        self._tries = {4: Trie(maps["v4_conditions"]), 6: Trie(maps["v6_conditions"])}
+        self._by_port = words_of(maps["port_conditions"])
+        self._by_protocol = words_of(maps["protocol_conditions"])
+        self._bits: dict[int, dict[Prefix, int]] = {4: {}, 6: {}}
+
+    def clear(self) -> None:
+        """Deny nothing: the sources go first."""
+        for version, trie in self._tries.items():
+            trie.clear()
+            self._bits[version] = {}
+        self._by_port[:] = 0
+        self._by_protocol[:] = 0
+
+    def write(self, plan: InterfacePlan) -> None:
+        """Deny what a plan says in place of what was denied before: the sources come last."""
+        self.clear()
+        places = {condition: place for place, condition in enumerate(plan.conditions())}
+        for condition, place in places.items():
+            bit = np.uint64(1 << place)
+            if not condition.ports:
+                self._by_protocol[condition.protocol] |= bit
+            for ports in condition.ports:
+                first = CLASSES[condition.protocol] * _PORTS
+                self._by_port[first + ports.first : first + ports.last + 1] |= bit
+        for version, trie in self._tries.items():
+            own: dict[Prefix, int] = {}
+            for source, condition in plan.conditional:
+                for prefix in map(prefix_of, source.of(version)):
+                    own[prefix] = own.get(prefix, 0) | 1 << places[condition]
+            self._bits[version] = _with_covers(own, 32 if version == 4 else 128)
+            for prefix, bits in self._bits[version].items():
+                trie.add(prefix, bits)
+
+    def lost(self) -> int:
+        """How many sources are not in the tries that should be there."""
+        return sum(len(trie.lost(self._bits[version])) for version, trie in self._tries.items())
+
+
+class Failsafes:
+    """Ports that are never closed, as bits."""
+
+    def __init__(self, maps: Mapping[str, BpfMap], shape: NDArray[Any]) -> None:
+        self._words = words_of(maps["failsafes"])
+        self._shape = shape
+        self._wanted = np.zeros_like(self._words)
+
+    def write(self, ports: frozenset[Failsafe]) -> None:
+        """Never close these ports, and no others: what comes is there before anything goes."""
+        wanted = np.zeros_like(self._words)
+        for class_, direction, port in ports:
+            place = (class_ * 2 + direction) * LAYOUT["PORT_WORDS"] + (port >> 6)
+            wanted[place] |= np.uint64(1 << (port & 63))
+        self._wanted = wanted
+        having = sum(1 << class_ for class_ in {class_ for class_, _, _ in ports})
+        self._words |= wanted
+        self._shape[LAYOUT["SHAPE_FAILSAFES"]] |= np.uint64(having)
+        self._words &= wanted
+        self._shape[LAYOUT["SHAPE_FAILSAFES"]] = having
+
+    def lost(self) -> int:
+        """How many words of the table somebody else has changed."""
+        return int(np.count_nonzero(self._words != self._wanted))
+
+
+def _with_covers(own: dict[Prefix, int], width: int) -> dict[Prefix, int]:
+    """Each network with the bits of all that contain it: a trie answers with the longest one alone."""
+    lengths = sorted({length for _, length in own})
+    return {
+        prefix: reduce(or_, (own.get(cover, 0) for cover in _covers(prefix, lengths, width)), bits)
+        for prefix, bits in own.items()
+    }
+
+
+def _covers(prefix: Prefix, lengths: Sequence[int], width: int) -> Iterator[Prefix]:
+    """The networks of these lengths that contain a network."""
+    for length in lengths:
+        if length < prefix.length:
+            yield Prefix(prefix.value >> (width - length) << (width - length), length)

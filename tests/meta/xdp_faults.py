@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Broken XDP: filters with one mistake in their C text, accelerators with one in what they do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dataplanes.api import BpfSource, Evidence, MembersChange, Snapshot, SnapshotDelta, XdpMode
+from dataplanes.xdp import XdpAccelerator
+from dataplanes.xdp.filter import InterfaceFilter
+from dataplanes.xdp.layout import LAYOUT, SOURCE
+from dataplanes.xdp.plan import InterfacePlan
+
+BLOCKLIST = "host.do-not-track.blocklist-stops-everything"
+
+
+@dataclass(frozen=True)
+class TextFault:
+    """A mistake in the filter: ``good`` stands in ``file`` and is replaced by ``bad``."""
+
+    name: str
+    file: str
+    good: str
+    bad: str
+
+    def laid(self, folder: Path) -> BpfSource:
+        """A copy of the filter with the mistake in it, and with one program alone: the others take time to compile."""
+        shutil.copytree(SOURCE.path.parent, folder)
+        path = folder / self.file
+        text = path.read_text()
+        assert text.count(self.good) == 1, self.name
+        path.write_text(text.replace(self.good, self.bad))
+        main = folder / SOURCE.path.name
+        only = re.sub(r"^FILTER\(.*\n", "", main.read_text(), flags=re.MULTILINE)
+        main.write_text(only + "FILTER(1, 1, 0)\n")
+        return BpfSource(main)
+
+
+TEXT_FAULTS = (
+    TextFault("takes-every-vlan", "parse.h", "if (tag->control & bpf_htons(0x0fff))", "if (0)"),
+    TextFault("takes-no-tag-off", "parse.h", "type != ETHERTYPE_TAG && type != ETHERTYPE_SERVICE_TAG", "1"),
+    TextFault(
+        "skips-no-extension-header", "parse.h",
+        "	if (is_extension(protocol))\n		return -1;\n	packet->protocol = protocol;",
+        "	packet->protocol = header->nexthdr;",
+    ),
+    TextFault("skips-extensions-of-one-length", "parse.h", "(extension[1] + 1) * 8;", "8;"),
+    TextFault("reads-ports-in-later-fragments", "parse.h", "if (!(header->frag_off & bpf_htons(0x1fff)))", "if (1)"),
+    TextFault("reads-ports-in-later-ipv6-fragments", "parse.h", "	if (!later)\n", "	if (1)\n"),
+    TextFault("mixes-up-the-byte-order", "parse.h", "bpf_ntohl(header->saddr)", "header->saddr"),
+    TextFault("mixes-up-the-byte-order-of-ports", "parse.h", "bpf_ntohs(ports[1])", "ports[1]"),
+    TextFault("takes-a-header-for-20-bytes", "parse.h", "length = header->ihl * 4;", "length = 20;"),
+    TextFault(
+        "drops-short-packets", "parse.h", "room < 4 || (void *)(ports + 2) > end)\n		return;",
+        "room < 4 || (void *)(ports + 2) > end) {\n		packet->protocol = CLASS_NONE;\n		return;\n	}",
+    ),
+    TextFault(
+        "forgets-answers-of-failsafe-ports", "xdp_filter.c",
+        "||\n	    is_failsafe(class, FAILSAFE_ANSWER, packet->source_port)", "",
+    ),
+    TextFault("forgets-ipv6", "parse.h", "	if (type == ETHERTYPE_IPV6)\n", "	if (0)\n"),
+)  # fmt: skip
+
+
+class ForgetsIpv6(XdpAccelerator):
+    """Takes up IPv4 alone, and says nothing of it."""
+
+    name: ClassVar[str] = "forgets-ipv6"
+
+    def _plans(self, snapshot: Snapshot) -> Mapping[str, InterfacePlan]:
+        plans = super()._plans(snapshot)
+        return {
+            name: replace(plan, plain=tuple(replace(source, version=4) for source in plan.plain))
+            for name, plan in plans.items()
+        }
+
+
+class SourcePortFailsafesClosed(XdpAccelerator):
+    """Drops answers of failsafe ports, as Calico's own program does."""
+
+    name: ClassVar[str] = "source-port"
+
+    def _plans(self, snapshot: Snapshot) -> Mapping[str, InterfacePlan]:
+        plans = super()._plans(snapshot)
+        inbound = LAYOUT["FAILSAFE_INBOUND"]
+        return {
+            name: replace(plan, failsafes=frozenset(each for each in plan.failsafes if each[1] == inbound))
+            for name, plan in plans.items()
+        }
+
+
+class LimitedFailsafesClosed(XdpAccelerator):
+    """Drops what is for a failsafe port, as if no source had a right to it."""
+
+    name: ClassVar[str] = "no-failsafes"
+
+    def _plans(self, snapshot: Snapshot) -> Mapping[str, InterfacePlan]:
+        return {name: replace(plan, failsafes=frozenset()) for name, plan in super()._plans(snapshot).items()}
+
+
+class WrongInterface(XdpAccelerator):
+    """Attaches its programs to the loopback."""
+
+    name: ClassVar[str] = "wrong-interface"
+
+    def _plans(self, snapshot: Snapshot) -> Mapping[str, InterfacePlan]:
+        return {"lo": plan for name, plan in super()._plans(snapshot).items() if name == "eth0"}  # noqa: B035 - that is wrong
+
+
+class BeforeItsTurn(XdpAccelerator):
+    """Drops whatever any denial names, also behind a rule that lets it pass."""
+
+    name: ClassVar[str] = "before-its-turn"
+
+    def _plans(self, snapshot: Snapshot) -> Mapping[str, InterfacePlan]:
+        policies = {
+            key: replace(policy, ingress=tuple(rule for rule in policy.ingress if rule.action.value == "Deny"))
+            for key, policy in snapshot.policies.items()
+        }
+        return super()._plans(replace(snapshot, policies=policies))
+
+
+class _KeepsEntries(InterfaceFilter):
+    def narrow(self, plan: InterfacePlan, changes: Mapping[str, MembersChange]) -> None:
+        pass
+
+
+class KeepsRemovedEntries(XdpAccelerator):
+    """Never takes a source out of its list."""
+
+    name: ClassVar[str] = "keeps-entries"
+    _filter = _KeepsEntries
+
+
+class HalfOpen(InterfaceFilter):
+    """Empties its list to fill it anew."""
+
+    def widen(self, plan: InterfacePlan, changes: Mapping[str, MembersChange]) -> None:  # noqa: ARG002 - it does all anew
+        super().narrow(InterfacePlan(failsafes=plan.failsafes), {})
+        time.sleep(0.02)  # as long as a list takes that is worth the trouble
+        super().widen(plan, {})
+
+
+class FakedEvidence(XdpAccelerator):
+    """Attaches nothing, and counts packets that it never saw."""
+
+    name: ClassVar[str] = "faked"
+    _invented = count(1)
+
+    def prepare(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
+        pass
+
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
+        pass
+
+    def evidence(self) -> Evidence:
+        number = next(self._invented)
+        names = ("dropped", "dropped-ipv4", "dropped-ipv6", "passed-unlisted")
+        return Evidence({f"eth0.xdp.{name}": number for name in names}, facts={"eth0.xdp": "native"})
+
+
+class _Node:
+    """A node on which every program ends up in generic mode, and the link says otherwise."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def attach_xdp(self, program: Any, interface: str) -> Any:
+        link = self._node.attach_xdp(program, interface, XdpMode.GENERIC)
+        link.mode = XdpMode.NATIVE
+        return link
+
+
+class GenericForNative(XdpAccelerator):
+    """Says native and is generic."""
+
+    name: ClassVar[str] = "generic"
+
+    def __init__(self, node: Any) -> None:
+        super().__init__(_Node(node))
+
+
+ACCELERATOR_FAULTS = {
+    ForgetsIpv6: BLOCKLIST,
+    SourcePortFailsafesClosed: BLOCKLIST,
+    LimitedFailsafesClosed: "host.do-not-track.failsafe-limited-to-a-net",
+    WrongInterface: BLOCKLIST,
+    BeforeItsTurn: "host.do-not-track.denials-add-up",
+    KeepsRemovedEntries: "host.do-not-track.sets-that-share-a-net",
+    FakedEvidence: BLOCKLIST,
+}
+"""Each broken accelerator, and the expectation that catches it."""
