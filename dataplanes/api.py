@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Final, Protocol
+from types import MappingProxyType
+from typing import ClassVar, Final, Literal, Protocol
 
 from lab.errors import BpfError, DataplaneError, HostError, LabError
 from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode, shipped_bpf
@@ -42,11 +43,13 @@ from lab.topology import Address, Net
 
 __all__ = [
     "API_VERSION",
+    "DEFAULT_CAPABILITIES",
     "ICMP",
     "ICMPV6",
     "PORT_PROTOCOLS",
     "SCTP",
     "TCP",
+    "TRAITS",
     "UDP",
     "UDPLITE",
     "Accelerator",
@@ -70,6 +73,7 @@ __all__ = [
     "IcmpMatch",
     "IpSet",
     "LabError",
+    "Level",
     "MembersChange",
     "Net",
     "Node",
@@ -99,8 +103,16 @@ API_VERSION: Final = 1
 """The version of this contract. It grows when a plugin made for the one before would no longer be right."""
 
 
+Level = Literal["core", "extended", "experimental"]
+"""How much a capability or expectation counts.
+
+core: a dataplane without it is ``partial``. extended: many do without it. experimental: what it demands may change from
+one release to the next. Whatever is declared must hold, at each level.
+"""
+
+
 class Capability(Enum):
-    """What a dataplane may be able to do; what it does not declare it is not tested for."""
+    """What a dataplane may be able to do; what it does not declare it is not tested for. See TRAITS for each."""
 
     IPV4 = "family.ipv4"
     IPV6 = "family.ipv6"
@@ -123,6 +135,50 @@ class Capability(Enum):
     DO_NOT_TRACK = "host.do-not-track"
     NAT_OUTGOING = "host.nat-outgoing"
     TUNNELS = "host.tunnels"
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """What a capability means, how much it counts, and the oldest kernel that can do it, if one cannot."""
+
+    means: str
+    level: Level
+    min_kernel: str | None = None
+
+    @property
+    def default(self) -> bool:
+        """Whether a dataplane that inherits its declaration from Dataplane has it."""
+        return self.level == "core"
+
+
+TRAITS: Final[Mapping[Capability, Trait]] = {
+    Capability.IPV4: Trait("flows of IPv4", "core"),
+    Capability.IPV6: Trait("flows of IPv6", "core"),
+    Capability.IPV6_SUPPORT: Trait("IPv6 left alone on a node whose settings say so", "extended"),
+    Capability.TCP: Trait("flows and rules of TCP, with ports", "core"),
+    Capability.UDP: Trait("flows and rules of UDP, with ports", "core"),
+    Capability.SCTP: Trait("flows and rules of SCTP, with ports", "core"),
+    Capability.ICMP: Trait("ICMP and ICMPv6, with types and codes", "core"),
+    Capability.OTHER_PROTOCOLS: Trait("any other protocol number", "extended"),
+    Capability.TIERS: Trait("tiers besides `default`", "core"),
+    Capability.PROFILES: Trait("profiles with rules of their own", "core"),
+    Capability.NAMED_PORTS: Trait("sets of address, protocol and port", "core"),
+    Capability.NETWORK_SETS: Trait("sets of networks", "core"),
+    Capability.LIVE_UPDATE: Trait("a policy in place of another one", "core"),
+    Capability.SERVICES: Trait("rules that match the endpoints of a service", "extended"),
+    Capability.ADMIN_POLICIES: Trait(
+        "AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy: the tiers around `default`", "extended"
+    ),
+    Capability.HOST_ENDPOINTS: Trait(
+        "policy for what begins or ends on a node, failsafe ports, the endpoint-to-host action", "extended"
+    ),
+    Capability.APPLY_ON_FORWARD: Trait("host endpoints' policy for what passes through a node", "extended"),
+    Capability.PRE_DNAT: Trait("policy ahead of destination NAT", "extended"),
+    Capability.DO_NOT_TRACK: Trait("policy ahead of connection tracking", "extended"),
+    Capability.NAT_OUTGOING: Trait("masquerade of what leaves a pool", "extended"),
+    Capability.TUNNELS: Trait("VXLAN between nodes let through, and taken from nobody else", "extended"),
+}
+DEFAULT_CAPABILITIES: Final = frozenset(each for each, trait in TRAITS.items() if trait.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +220,13 @@ class Dataplane(Protocol):
     name: ClassVar[str]
     api_version: ClassVar[int]
     """The API_VERSION that the plugin was made for, as a number."""
-    capabilities: ClassVar[frozenset[Capability]]
+    capabilities: ClassVar[frozenset[Capability]] = DEFAULT_CAPABILITIES
+    """What it is held to; a class that does not inherit this must say it."""
+    known_broken: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Ids of expectations, or globs of them, with the reason why it fails them; passing one is a failure.
+
+    May be left out.
+    """
 
     def __init__(self, node: Node) -> None: ...
 
@@ -209,6 +271,8 @@ class Accelerator(Protocol):
     """The API_VERSION that the plugin was made for, as a number."""
     capabilities: ClassVar[frozenset[Capability]]
     """What it accelerates; what it does not name here still gets its verdict from the dataplane alone."""
+    known_broken: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """As a dataplane's; may be left out."""
 
     def __init__(self, node: Node) -> None: ...
 

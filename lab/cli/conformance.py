@@ -14,7 +14,7 @@ from lab.conformance.generate import scenarios
 from lab.conformance.harness import Harness
 from lab.conformance.record import Record, worst
 from lab.conformance.run import Request, run_conformance
-from lab.report.files import prepare_directory, write_json
+from lab.report.files import prepare_directory
 from lab.report.matrix import matrix_lines, progress_line, verdict_lines
 from lab.report.terminal import say
 from lab.topology.load import load_topology
@@ -70,7 +70,6 @@ def conformance(
     request = Request(tuple(names), accelerators, chosen, topology)
     result = run_conformance(request, report.resolve(), _tell)
     say("\n".join(("", *matrix_lines(result), "", *verdict_lines(result))))
-    write_json(report / "report.json", result.to_dict())
     say(f"report: {report}")
     verdict = worst([result.result(name) for name in result.dataplanes])
     if verdict == "failure" or (verdict == "partial" and not allow_partial):

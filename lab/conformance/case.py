@@ -18,28 +18,17 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from dataplanes.api import Accelerator, Capability
+from dataplanes.api import Accelerator, Capability, Level
 from lab.conformance.evidence import ACCELERATOR, DATAPLANE, EvidenceModel, ExpectedEvidence
+from lab.conformance.needs import FAMILIES, families_of, needed_by_flow
 from lab.conformance.scenario import Entry, Scenario
 from lab.document import Document, parse_documents
 from lab.errors import LabError, Place
-from lab.protocols import ICMP, ICMPV6, SCTP, TCP, UDP, protocol_number
 from lab.schema import StrictModel, validate
 
-__all__ = ["Case", "ExpectedFlow", "Level", "Step", "load_cases", "parse_case"]
-
-Level = Literal["core", "extended"]
+__all__ = ["Case", "ExpectedFlow", "Step", "load_cases", "parse_case"]
 
 _CASES, _TOPOLOGIES = "cases", "topologies"
-_FAMILIES = {"ipv4": Capability.IPV4, "ipv6": Capability.IPV6}
-_PROTOCOLS = {
-    TCP: Capability.TCP,
-    UDP: Capability.UDP,
-    SCTP: Capability.SCTP,
-    ICMP: Capability.ICMP,
-    ICMPV6: Capability.ICMP,
-}
-_FAMILY_OF_ICMP = {ICMP: "ipv4", ICMPV6: "ipv6"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +100,7 @@ class Case:
         if not self.capabilities <= declared:
             return None
         steps = tuple(
-            replace(step, flows=tuple(flow for flow in step.flows if _needs(flow.entry) <= declared))
+            replace(step, flows=tuple(flow for flow in step.flows if needed_by_flow(flow.entry) <= declared))
             for step in self.steps
         )
         return replace(self, steps=steps) if any(step.flows for step in steps) else None
@@ -218,31 +207,8 @@ def _expected(spelled: Entry, document: Document, path: tuple[str | int, ...]) -
     word, place = spelled.get("expect"), document.place(path)
     if word not in ("allow", "deny"):
         raise LabError("a flow without its verdict", place=place, value=word, allowed="expect: allow, expect: deny")
-    if (family := spelled.get("family", "ipv4")) not in _FAMILIES:
+    if (family := spelled.get("family", "ipv4")) not in FAMILIES:
         raise LabError("no such family", place=document.place((*path, "family")), value=family, allowed="ipv4, ipv6")
     entry = {key: value for key, value in spelled.items() if key != "expect"}
-    for family in _families(entry):
+    for family in families_of(entry):
         yield ExpectedFlow(deepcopy({**entry, "family": family}), word == "allow", place)
-
-
-def _families(entry: Entry) -> Iterable[object]:
-    if "family" in entry:
-        return (entry["family"],)
-    protocol = entry.get("protocol")
-    only = _FAMILY_OF_ICMP.get(_number(protocol)) if isinstance(protocol, str) else None
-    return tuple(_FAMILIES) if only is None else (only,)
-
-
-def _needs(entry: Entry) -> frozenset[Capability]:
-    """What a dataplane must know of to be held to a flow; ICMP in the other family is a protocol like any."""
-    family, number = entry["family"], _number(entry.get("protocol"))
-    stray = _FAMILY_OF_ICMP.get(number, family) != family
-    protocol = Capability.OTHER_PROTOCOLS if stray else _PROTOCOLS.get(number, Capability.OTHER_PROTOCOLS)
-    return frozenset({_FAMILIES[str(family)], protocol})
-
-
-def _number(protocol: object) -> int:
-    """The protocol of a flow; 0, which no flow has, for what the reader of flows will refuse."""
-    if isinstance(protocol, int):
-        return protocol
-    return protocol_number(str(protocol)) or 0

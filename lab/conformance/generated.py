@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.errors import Flaky
+from hypothesis import HealthCheck, Phase, given, reject, seed, settings
+from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Dataplane
 from lab.conformance.generate import scenarios
@@ -62,13 +62,18 @@ class Generated:
         @chosen
         @given(scenarios(topology))
         def check(scenario: Scenario) -> None:
-            self._check(scenario)
+            met = scenario.within(self.dataplane.capabilities)
+            if met is None:
+                reject()
+            self._check(met)
 
         try:
             (check if drawn_from is None else seed(drawn_from)(check))()
         except (_WrongError, Flaky):
             # Flaky: it failed once and not again; the last failing one is told all the same.
             return self._tell(drawn_from)
+        except Unsatisfiable:
+            pass  # the dataplane declares too little for any scenario: the summary says so
         return None
 
     def summary(self) -> str:

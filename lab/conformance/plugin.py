@@ -1,30 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pytest plugin of the conformance kit: options, the judge that tests ask, and a record of each outcome."""
+"""The pytest plugin of the conformance kit: options, what is judged, the judge that tests ask, and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from dataplanes.api import Accelerator, Dataplane
-from dataplanes.registry import dataplane_names, load_accelerator, load_dataplane
+from dataplanes.registry import dataplane_names
 from lab.conformance.case import Case
+from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
-from lab.conformance.judged import combinations, combined_name
+from lab.conformance.judged import Judged, combinations
+from lab.conformance.outcomes import About, Outcomes, column_of
 from lab.conformance.pool import Pool
-from lab.conformance.record import Record, Word
-from lab.errors import LabError
+from lab.errors import HostError, LabError
+from lab.topology.load import load_topology
 
-__all__ = ["NOT_SUPPORTED", "PROFILES", "Listener"]
+if TYPE_CHECKING:
+    from lab.conformance.record import Record, Report
+
+__all__ = ["PROFILES"]
 
 PROFILES = ("dev", "ci", "nightly")
-NOT_SUPPORTED = "not supported"
-"""How the reason of a skip begins when the plugin lacks something; any other reason means that the host does."""
 
-Listener = Callable[[Record], None]
+_JUDGED = pytest.StashKey[list[Judged]]()
+_MARKERS = (
+    "expectation(id, title): what a test holds a dataplane to",
+    "requires(*capabilities): what a dataplane must declare to be held to it",
+    "core: a dataplane that lacks what it needs is partial",
+    "extended: many a dataplane lacks what it needs",
+    "experimental: what it demands may change from one release to the next",
+    "unconfirmed: derived from upstream's sources, never seen in a run of it",
+)
+
+
+class Hooks:
+    """What listeners may implement."""
+
+    def pytest_policylab_record(self, record: Record) -> None:
+        """An expectation was judged."""
+
+    def pytest_policylab_report(self, report: Report) -> None:
+        """All of them were."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Make the hooks known."""
+    pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,53 +70,81 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--topology", type=Path, metavar="FILE", help="generate policy and flows in this topology only")
 
 
+@pytest.hookimpl(trylast=True)  # behind that of JUnit
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a run that would judge nothing: no dataplane, or one that nobody installed."""
-    config.addinivalue_line("markers", "expectation(id, title): what a test holds a dataplane to")
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
     names = config.getoption("--dataplane")
     if not names:
         raise pytest.UsageError(f"--dataplane NAME is needed; installed: {', '.join(dataplane_names())}")
     try:
-        for name in names:
-            load_dataplane(name)
-        for name in config.getoption("--accelerator"):
-            load_accelerator(name)
+        judged = combinations(names, config.getoption("--accelerator"))
     except LabError as error:
         raise pytest.UsageError(str(error)) from error
+    config.stash[_JUDGED] = judged
+    config.pluginmanager.register(About())
+    if not hasattr(config, "workerinput"):  # a worker of pytest-xdist only sends its reports
+        _put_together(config, judged)
+
+
+def _put_together(config: pytest.Config, judged: list[Judged]) -> None:
+    columns = tuple(map(column_of, judged))
+    directory = config.getoption("--lab-report")
+    config.pluginmanager.register(Outcomes(config, columns, config.getoption("--lab-profile"), directory))
+    junit = config.stash.get(xml_key, None)
+    if junit is not None and junit.suite_name == "pytest":  # nobody chose another name
+        junit.suite_name = ", ".join(each.name for each in judged)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     """The effective values of a run."""
-    names = ", ".join(combined_name(*each) for each in _judged(config))
+    names = ", ".join(each.name for each in config.stash[_JUDGED])
     return f"policylab: dataplanes {names}; profile {config.getoption('--lab-profile')}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test that asks for a dataplane runs once for each one named, and once more with the accelerators."""
-    if "dataplane" in metafunc.fixturenames:
-        judged = _judged(metafunc.config)
-        metafunc.parametrize(
-            ("dataplane", "accelerators"),
-            [(load_dataplane(name), tuple(map(load_accelerator, before))) for name, before in judged],
-            ids=[combined_name(*each) for each in judged],
-            scope="session",
-        )
+    """Every test that asks for it runs once for everything that is judged, and once for every case of its class."""
+    if "judged" in metafunc.fixturenames:
+        judged = metafunc.config.stash[_JUDGED]
+        metafunc.parametrize("judged", judged, ids=[each.name for each in judged], scope="session")
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", [pytest.param(case, marks=_marks(case), id=case.id) for case in _cases(metafunc)])
 
 
-def _judged(config: pytest.Config) -> list[tuple[str, tuple[str, ...]]]:
-    return combinations(config.getoption("--dataplane"), config.getoption("--accelerator"))
+def _cases(metafunc: pytest.Metafunc) -> list[Case]:
+    return list(getattr(metafunc.cls, "cases", ()))
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    marks = [
+        getattr(pytest.mark, case.level),
+        pytest.mark.requires(*sorted(each.value for each in case.capabilities)),
+    ]
+    return [*marks, pytest.mark.unconfirmed] if case.unconfirmed else marks
 
 
 @pytest.fixture(scope="session")
-def accelerators() -> tuple[type[Accelerator], ...]:
-    """What takes work off the dataplane in this test; nothing, unless it is told otherwise."""
-    return ()
+def dataplane(judged: Judged) -> type[Dataplane]:
+    """The dataplane that is judged."""
+    return judged.dataplane
 
 
 @pytest.fixture(scope="session")
-def pool(accelerators: tuple[type[Accelerator], ...]) -> Iterator[Pool]:
-    """The labs of the run."""
-    with Pool(accelerators) as opened:
+def accelerators(judged: Judged) -> tuple[type[Accelerator], ...]:
+    """What takes work off it."""
+    return judged.accelerators
+
+
+@pytest.fixture(scope="session")
+def pool(judged: Judged) -> Iterator[Pool]:
+    """The labs of the run; skips what is judged when this host cannot run it at all."""
+    try:
+        with Harness(load_topology("one-node"), judged.dataplane, judged.accelerators):
+            pass
+    except HostError as error:
+        pytest.skip(f"this host cannot run {judged.name}: {error}")
+    with Pool(judged.accelerators) as opened:
         yield opened
 
 
@@ -106,49 +161,3 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
     if report.failed and call.excinfo is not None and isinstance(call.excinfo.value, LabError):
         report.longrepr = str(call.excinfo.value)
     return report  # type: ignore[return-value]  # and takes it from what a wrapper returns
-
-
-class Recorder:
-    """Hands a Record of every expectation that was judged to a listener."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Function, call: pytest.CallInfo[None]) -> Iterator[None]:
-        """Record the call of a test, and also its set-up or tear-down when that went wrong."""
-        report: pytest.TestReport = yield  # type: ignore[assignment]  # pluggy sends the inner hooks' result
-        if call.when == "call" or not report.passed:
-            self._listener(_record(item, report))
-        return report  # type: ignore[return-value]  # and takes it from what a wrapper returns
-
-
-def _record(item: pytest.Function, report: pytest.TestReport) -> Record:
-    parameters = item.callspec.params
-    case, dataplane = parameters.get("case"), cast("type[Dataplane]", parameters["dataplane"])
-    before = cast("tuple[type[Accelerator], ...]", parameters["accelerators"])
-    judged = combined_name(dataplane.name, [each.name for each in before])
-    if isinstance(case, Case):
-        expectation, title, level = case.id, case.title, case.level
-    else:
-        marker = item.get_closest_marker("expectation")
-        expectation, title = marker.args if marker is not None else (item.name, item.name)
-        level = "core"
-    return Record(expectation, title, level, judged, _word(report), report.duration, _detail(report))
-
-
-def _word(report: pytest.TestReport) -> Word:
-    if report.passed:
-        return "passed"
-    if report.failed:
-        return "failed"
-    return "not-supported" if NOT_SUPPORTED in report.longreprtext else "skipped"
-
-
-def _detail(report: pytest.TestReport) -> str:
-    """Why it did not pass; for what passed, what it covered."""
-    if report.passed:
-        return "; ".join(str(value) for name, value in report.user_properties if name == "covered")
-    if isinstance(report.longrepr, tuple):  # a skip: file, line, reason
-        return report.longrepr[2].removeprefix("Skipped: ")
-    return report.longreprtext

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from lab.conformance.judged import combinations, combined_name
 from lab.conformance.record import Record, Report
 from lab.errors import HostError, LabError
 
@@ -16,7 +16,7 @@ __all__ = ["Request", "run_conformance"]
 
 SUITE = "lab.conformance.suite"
 PLUGIN = "lab.conformance.plugin"
-JUNIT = "junit.xml"
+JUNIT, REPORT = "junit.xml", "report.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +28,35 @@ class Request:
     profile: str
     topology: Path | None = None
 
-    @property
-    def judged(self) -> tuple[str, ...]:
-        """What is judged, by name: each dataplane alone, and with all accelerators before it."""
-        return tuple(combined_name(*each) for each in combinations(self.dataplanes, self.accelerators))
+
+class _Listener:
+    """Hears of every outcome, and at last of the report."""
+
+    def __init__(self, tell: Callable[[Record], None]) -> None:
+        self._tell = tell
+        self.report: Report | None = None
+
+    def pytest_policylab_record(self, record: Record) -> None:
+        self._tell(record)
+
+    def pytest_policylab_report(self, report: Report) -> None:
+        self.report = report
 
 
-def run_conformance(request: Request, directory: Path, listener: object) -> Report:
-    """Hold dataplanes to every expectation; ``listener`` (a ``plugin.Listener``) is told of each outcome.
+def run_conformance(request: Request, directory: Path, tell: Callable[[Record], None]) -> Report:
+    """Hold dataplanes to every expectation; ``tell`` is told of each outcome.
 
-    ``junit.xml`` and the bundles of what failed are written to ``directory``. Raises LabError when pytest
-    itself could not run the suite, KeyboardInterrupt when the user stopped it.
+    ``report.json``, ``junit.xml`` and the bundles of what failed are written to ``directory``. Raises LabError when
+    pytest itself could not run the suite, KeyboardInterrupt when the user stopped it.
     """
     import pytest
 
-    from lab.conformance.plugin import Recorder
-
-    report = Report(request.judged, request.profile)
-    records: list[Record] = []
-
-    def listen(record: Record) -> None:
-        records.append(record)
-        listener(record)  # type: ignore[operator]
-
+    listener = _Listener(tell)
     try:
-        status = pytest.main(_arguments(request, directory), plugins=[Recorder(listen)])
-    except OSError as error:  # pytest tells failures of tests in its own way: this is its own junit.xml
-        (directory / JUNIT).unlink(missing_ok=True)
+        status = pytest.main(_arguments(request, directory), plugins=[listener])
+    except OSError as error:  # pytest tells failures of tests in its own way: these are the files of the report
+        for name in (JUNIT, REPORT):
+            (directory / name).unlink(missing_ok=True)  # half a report is none
         raise HostError(
             "the report cannot be written",
             place=str(directory),
@@ -63,9 +65,9 @@ def run_conformance(request: Request, directory: Path, listener: object) -> Repo
         ) from error
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if listener.report is None or status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         raise LabError("the suite could not be run", value=pytest.ExitCode(status).name)
-    return replace(report, records=tuple(records))
+    return listener.report
 
 
 def _arguments(request: Request, directory: Path) -> list[str]:
@@ -79,6 +81,5 @@ def _arguments(request: Request, directory: Path) -> list[str]:
         *named,
         *("--lab-profile", request.profile, "--lab-report", str(directory)),
         f"--junitxml={directory / JUNIT}",
-        *("-o", f"junit_suite_name={', '.join(request.judged)}"),
         *([] if request.topology is None else ["--topology", str(request.topology)]),
     ]

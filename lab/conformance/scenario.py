@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import yaml
 
+from dataplanes.api import Capability
 from lab.conformance.evidence import ExpectedEvidence, read_evidence
+from lab.conformance.needs import needed_by_document, needed_by_flow
 from lab.document import document_of, read_documents
 from lab.errors import LabError, PolicyError, TopologyError
 from lab.policy.load import load_resources, resources_of
@@ -49,6 +52,24 @@ class Scenario:
     flows: tuple[Entry, ...]
     before: tuple[tuple[Entry, ...], ...] = ()
     evidence: tuple[ExpectedEvidence, ...] = ()
+
+    def within(self, declared: Iterable[Capability]) -> Scenario | None:
+        """What a dataplane with these capabilities is held to; None when no flow is left.
+
+        Resources that need more are left out, and so are flows of other families and protocols. Every flow must name
+        its family.
+        """
+        declared = frozenset(declared)
+        flows = tuple(flow for flow in self.flows if needed_by_flow(flow) <= declared)
+        if not flows:
+            return None
+        resources, *before = (
+            tuple(each for each in documents if needed_by_document(each) <= declared)
+            for documents in (self.resources, *self.before)
+        )
+        topology = self.topology if Capability.PROFILES in declared else _without_profiles(self.topology)
+        kept = tuple(before) if Capability.LIVE_UPDATE in declared else ()
+        return replace(self, topology=topology, resources=resources, flows=flows, before=kept)
 
     @classmethod
     def read(cls, directory: Path) -> Scenario:
@@ -92,6 +113,13 @@ class Scenario:
             _resources(self.resources, topology),
             flows_of(document_of(list(self.flows), FLOWS), topology),
         )
+
+
+def _without_profiles(topology: Entry) -> Entry:
+    """The topology with workloads that have the usual profiles of their namespaces."""
+    workloads = cast("Mapping[str, Entry]", topology["workloads"])
+    plain = {name: {key: value for key, value in each.items() if key != "profiles"} for name, each in workloads.items()}
+    return {**topology, "workloads": plain}
 
 
 def _load_files(directory: Path) -> LoadedScenario:

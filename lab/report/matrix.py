@@ -9,7 +9,7 @@ from lab.conformance.record import Record, Report
 
 __all__ = ["matrix_lines", "progress_line", "verdict_lines"]
 
-SIGNS = {"passed": "pass", "failed": "FAIL", "not-supported": "n/s", "skipped": "skip"}
+SIGNS = {"passed": "pass", "failed": "FAIL", "known-broken": "kb", "not-supported": "n/s", "skipped": "skip"}
 
 
 def progress_line(record: Record) -> str:
@@ -32,6 +32,4 @@ def matrix_lines(report: Report) -> Iterator[str]:
 def verdict_lines(report: Report) -> Iterator[str]:
     """The result of each dataplane, with its counts."""
     for name in report.dataplanes:
-        counts = ((word, report.count(name, word)) for word in ("passed", "failed", "not-supported", "skipped"))
-        told = ", ".join(f"{count} {word}" for word, count in counts if count)
-        yield f"{name}: {report.result(name)} ({told or 'nothing was executed'})"
+        yield f"{name}: {report.result(name)} ({report.counts(name)})"

@@ -147,7 +147,7 @@ def test_verify_and_replay_take_the_accelerators_with_them(tmp_path: Path) -> No
 
 def test_suite_judges_a_dataplane_alone_and_with_the_accelerators(tmp_path: Path) -> None:
     plugins = (install(tmp_path / "packages"), Path(__file__).parent)
-    suite = ("--pyargs", "lab.conformance.suite", "-p", "lab.conformance.plugin", "-k", "control.no-policy", "-v")
+    suite = ("--pyargs", "lab.conformance", "-p", "lab.conformance.plugin", "-k", "control.no-policy", "-v")
     words = (*suite, "--dataplane", "iptables", "--accelerator", "early", "--junitxml", "junit.xml")
     ended = run([sys.executable, "-m", "pytest", *words], tmp_path, *plugins)
     assert ended.returncode == 0, ended.stdout

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplanes.api import Capability
+from dataplanes.api import TRAITS, Capability
 from lab.cli import COMMANDS
 from lab.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES
 from lab.schema import MAX_ERRORS
@@ -185,9 +185,12 @@ def test_formats_and_their_limits_are_in_the_reference() -> None:
     assert [limit for limit in limits if limit not in text] == []
 
 
-def test_every_capability_is_in_the_reference() -> None:
+def test_every_capability_is_in_the_reference_with_its_trait() -> None:
     text = (ROOT / "docs/reference/plugins.md").read_text()
-    assert [each.value for each in Capability if f"`{each.value}`" not in text] == []
+    for capability in Capability:
+        trait = TRAITS[capability]
+        level = trait.level if trait.min_kernel is None else f"{trait.level}, kernel {trait.min_kernel}"
+        assert f"| `{capability.value}` | {level} | {trait.means} |" in text
 
 
 def test_every_reason_for_inconclusive_is_in_the_design_notes() -> None:

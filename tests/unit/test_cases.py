@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from dataplanes.api import Capability
+from dataplanes.api import TRAITS, Capability
 from lab.conformance.case import Case, load_cases, parse_case
+from lab.conformance.needs import needed_by_document
 from lab.errors import LabError
 from lab.oracle import Oracle
 
@@ -74,30 +75,13 @@ def test_a_step_asks_about_no_flow_twice(case: Case) -> None:
 
 # What a flow needs is left out of the account, and so is what every dataplane has.
 OPTIONAL = {each for each in Capability if each.value.startswith(("policy.", "host.", "update."))}
-OF_KIND = {
-    "Tier": Capability.TIERS,
-    "Profile": Capability.PROFILES,
-    "NetworkSet": Capability.NETWORK_SETS,
-    "GlobalNetworkSet": Capability.NETWORK_SETS,
-    "HostEndpoint": Capability.HOST_ENDPOINTS,
-    "FelixConfiguration": Capability.HOST_ENDPOINTS,
-    "AdminNetworkPolicy": Capability.ADMIN_POLICIES,
-    "BaselineAdminNetworkPolicy": Capability.ADMIN_POLICIES,
-    "ClusterNetworkPolicy": Capability.ADMIN_POLICIES,
-}
-OF_FIELD = {
-    "natOutgoing": Capability.NAT_OUTGOING,
-    "preDNAT": Capability.PRE_DNAT,
-    "doNotTrack": Capability.DO_NOT_TRACK,
-    "applyOnForward": Capability.APPLY_ON_FORWARD,
-}
 
 
 @every_case
 def test_the_declared_capabilities_are_those_that_the_resources_need(case: Case) -> None:
     needed = {Capability.LIVE_UPDATE} if len(case.steps) > 1 else set()
     for document in _documents(case):
-        needed |= _needed_by(document)
+        needed |= needed_by_document(document)
     if not case.provable and any(flow.entry["to"] in NODES for step in case.steps for flow in step.flows):
         needed.add(Capability.HOST_ENDPOINTS)  # what a workload may send its own node is a setting, the default too
     if case.topology.get("encapsulation") == "vxlan":
@@ -112,34 +96,10 @@ def _documents(case: Case) -> Iterator[dict[str, Any]]:
         yield from (dict(document) for document in step.resources)
 
 
-def _needed_by(document: dict[str, Any]) -> set[Capability]:
-    kind, spec = document["kind"], document.get("spec") or {}
-    found = {OF_KIND[kind]} if kind in OF_KIND else set()
-    if kind not in {"Service", "EndpointSlice", "HostEndpoint"} and any(_port_names(spec)):
-        found.add(Capability.NAMED_PORTS)
-    if any("services" in rule.get(side, {}) for rule in _rules(spec) for side in ("source", "destination")):
-        found.add(Capability.SERVICES)
-    # applyOnForward comes with the two that are asked earlier, and says nothing of its own there.
-    first = next((field for field in OF_FIELD if spec.get(field)), None)
-    return found | ({OF_FIELD[first]} if first else set())
-
-
-def _rules(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for direction in ("ingress", "egress"):
-        yield from spec.get(direction, ())
-
-
-def _port_names(value: Any) -> Iterator[str]:
-    """Every port that is given by name."""
-    if isinstance(value, list):
-        for part in value:
-            yield from _port_names(part)
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            given = part if isinstance(part, list) else [part]
-            if key in {"ports", "notPorts", "port", "namedPort", "destinationNamedPort"}:
-                yield from (port for port in given if isinstance(port, str) and not re.fullmatch(r"[0-9:]+", port))
-            yield from _port_names(part)
+@every_case
+def test_a_core_case_needs_core_capabilities_only(case: Case) -> None:
+    if case.level == "core":
+        assert {TRAITS[each].level for each in case.capabilities} <= {"core"}
 
 
 @every_case

@@ -18,7 +18,7 @@ from lab.cli import cli
 from lab.conformance.bundle import Bundle, write_bundle
 from lab.conformance.case import load_cases
 from lab.conformance.pool import Outcome
-from lab.conformance.record import Record, Report
+from lab.conformance.record import Column, Record, Report
 from lab.conformance.results import Results
 from lab.conformance.scenario import Scenario
 from lab.document import read_documents
@@ -271,7 +271,8 @@ def test_conformance_report_passes_and_one_of_another_version_fails() -> None:
         Record("a.b", "A title.", "core", "mine", "passed", 0.5),
         Record("a.c", "Another.", "extended", "mine", "not-supported", 0, "not supported: mine does not declare x"),
     )
-    told = Report(("mine", "idle"), "ci", records).to_dict()
+    columns = tuple(Column(name, ("family.ipv4",), ("family.ipv6",)) for name in ("mine", "idle"))
+    told = dict(Report(columns, "ci", records).to_dict())
     assert faults("report", told) == []
     assert faults("report", told | {"report_version": 2})
     assert faults("report", told | {"profile": "weekly"})

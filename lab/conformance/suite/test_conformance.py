@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The suite as it ships: ``pytest --pyargs lab.conformance --dataplane NAME``."""
+
+from __future__ import annotations
+
+from lab.conformance.suites import Declarations, Expectations, GeneratedScenarios
+
+
+class TestDeclarations(Declarations):
+    """What plugins say of themselves."""
+
+
+class TestExpectations(Expectations):
+    """Every hand-written expectation."""
+
+
+class TestGenerated(GeneratedScenarios):
+    """What nobody wrote down."""

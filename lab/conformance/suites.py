@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance tests as classes, to be run as they are or subclassed by a plugin's author."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+import pytest
+
+from lab.conformance.case import Case, load_cases
+from lab.conformance.generated import EXPECTATION, TITLE, Generated
+from lab.conformance.host import too_old
+from lab.conformance.judge import Judge
+from lab.conformance.judged import Judged
+from lab.conformance.outcomes import NOT_SUPPORTED
+from lab.topology.load import load_topology
+
+__all__ = ["Declarations", "Expectations", "GeneratedScenarios", "conclude"]
+
+
+class Expectations:
+    """Every hand-written expectation, held against everything that is judged; a subclass chooses its ``cases``."""
+
+    cases: ClassVar[Sequence[Case]] = load_cases()
+
+    def test_expectation_holds(self, case: Case, judged: Judged, judge: Judge) -> None:
+        """The dataplane gives every flow of the case the verdict that its author wrote down."""
+        met = case.within(judged.capabilities)
+        if met is None:
+            lacking = ", ".join(sorted(each.value for each in case.capabilities - judged.capabilities))
+            # It can also be that what it declares leaves no flow to be sent.
+            pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {lacking or 'any of its flows'}")
+        if (reason := too_old(case.capabilities)) is not None:
+            pytest.skip(reason)
+        conclude(judged, case.id, judge.hold_case(met, judged.dataplane))
+
+
+class GeneratedScenarios:
+    """What nobody wrote down: generated topologies, policies and flows."""
+
+    @pytest.mark.expectation(EXPECTATION, TITLE)
+    def test_generated_scenarios_hold(
+        self,
+        judged: Judged,
+        judge: Judge,
+        request: pytest.FixtureRequest,
+        record_property: Callable[[str, object], None],
+    ) -> None:
+        """Every drawn flow gets the oracle's verdict."""
+        given = request.config.getoption("--topology")
+        run = Generated(judge, judged.dataplane)
+        failure = run.hold(request.config.getoption("--lab-profile"), None if given is None else load_topology(given))
+        record_property("covered", run.summary())
+        if not run.seen["scenarios"]:
+            pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} declares too little for anything to be drawn")
+        conclude(judged, EXPECTATION, failure)
+
+
+class Declarations:
+    """What plugins say of themselves."""
+
+    @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
+    def test_known_broken_expectations_exist(self, judged: Judged) -> None:
+        """A name with a slip in it would excuse nothing, and nobody would notice."""
+        known = [EXPECTATION, *(case.id for case in load_cases())]
+        unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
+        if unknown:
+            pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)
+
+
+def conclude(judged: Judged, expectation: str, failure: str | None) -> None:
+    """End a test: pass, fail, or fail as the plugin says itself that it does. What passes is not known to be broken."""
+    reason = judged.broken(expectation)
+    if failure is not None and reason is not None:
+        pytest.xfail(reason)
+    if failure is not None:
+        pytest.fail(failure, pytrace=False)
+    if reason is not None:
+        pytest.fail(
+            f"{expectation} is known to be broken with {judged.name} ({reason}), and it holds: "
+            "take it off the plugin's known_broken",
+            pytrace=False,
+        )
