@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from dataplanes.api import API_VERSION, Accelerator, Dataplane, DataplaneError
+from dataplanes.api import API_VERSION, Accelerator, Capability, Dataplane, DataplaneError
 from lab.errors import LabError
 
 __all__ = [
@@ -107,6 +108,32 @@ def _check_contract(kind: _Kind, point: EntryPoint, plugin: object) -> None:
     missing = [member for member in kind.members if not hasattr(plugin, member)]
     if missing:
         raise _broken(kind, point, f"lacks {', '.join(missing)}")
+    _check_declarations(kind, point, plugin)
+
+
+def _check_declarations(kind: _Kind, point: EntryPoint, plugin: Any) -> None:
+    """Refuse what a plugin says of itself when it cannot be meant so."""
+    if plugin.name != point.name:
+        raise DataplaneError(
+            f"{kind.noun} {point.name} ({point.value}) calls itself by another name than its entry point",
+            value=plugin.name,
+            allowed=point.name,
+        )
+    if not isinstance(plugin.capabilities, frozenset) or not all(
+        isinstance(each, Capability) for each in plugin.capabilities
+    ):
+        raise DataplaneError(
+            f"{kind.noun} {point.name} ({point.value}) declares what are no capabilities",
+            value=f"{plugin.capabilities!r:.200}",
+            allowed="a frozenset of members of dataplanes.api.Capability",
+        )
+    known = getattr(plugin, "known_broken", {})
+    if not isinstance(known, Mapping) or not all(isinstance(word, str) for pair in known.items() for word in pair):
+        raise DataplaneError(
+            f"known_broken of {kind.noun} {point.name} ({point.value}) is not what it should be",
+            value=f"{known!r:.200}",
+            allowed="a mapping of ids of expectations to reasons",
+        )
 
 
 def _broken(kind: _Kind, point: EntryPoint, value: str) -> DataplaneError:

@@ -77,6 +77,10 @@ class LabErrors(LabError):
         super().__init__(f"{len(self.errors)} errors")
         self.exit_code = max((error.exit_code for error in self.errors), default=2)
 
+    def __reduce__(self) -> tuple[type[LabErrors], tuple[tuple[LabError, ...]]]:
+        """As another process is told of them."""
+        return type(self), (self.errors,)
+
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
 

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from dataplanes.api import Accelerator, Dataplane
 from dataplanes.registry import dataplane_names, load_accelerator, load_dataplane
 from lab.cli.options import FilePath, accelerator_option
+from lab.conformance.apart import Apart
 from lab.conformance.generate import scenarios
 from lab.conformance.harness import Harness
 from lab.conformance.record import Record, worst
@@ -17,6 +20,7 @@ from lab.conformance.run import Request, run_conformance
 from lab.report.files import prepare_directory
 from lab.report.matrix import matrix_lines, progress_line, verdict_lines
 from lab.report.terminal import say
+from lab.topology import Topology
 from lab.topology.load import load_topology
 
 __all__ = ["conformance"]
@@ -63,8 +67,7 @@ def conformance(
     given = None if topology is None else load_topology(topology)
     scenarios(given)  # a topology in which nothing can be asked says so now
     for name in names:
-        with Harness(given or load_topology("one-node"), load_dataplane(name), [*map(load_accelerator, accelerators)]):
-            pass  # a host that cannot hold this lab says so once, and not in every expectation
+        _try(given or load_topology("one-node"), load_dataplane(name), [*map(load_accelerator, accelerators)])
     prepare_directory(report)
     chosen = profile or ("ci" if os.environ.get("CI") else "dev")
     request = Request(tuple(names), accelerators, chosen, topology)
@@ -74,6 +77,12 @@ def conformance(
     verdict = worst([result.result(name) for name in result.dataplanes])
     if verdict == "failure" or (verdict == "partial" and not allow_partial):
         raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
+
+
+def _try(topology: Topology, dataplane: type[Dataplane], accelerators: Sequence[type[Accelerator]]) -> None:
+    """Build one lab: a host that cannot hold it says so once, and not in every expectation."""
+    with Apart(lambda: Harness(topology, dataplane, accelerators)) as apart:
+        apart.call(Harness.evidence)
 
 
 def _tell(record: Record) -> None:

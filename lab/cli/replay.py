@@ -9,9 +9,12 @@ import click
 
 from dataplanes.registry import load_accelerator, load_dataplane
 from lab.cli.options import FilePath
+from lab.conformance.apart import Apart
 from lab.conformance.bundle import read_bundle
 from lab.conformance.failure import grid
-from lab.conformance.pool import Pool
+from lab.conformance.judged import combined_name
+from lab.conformance.pool import Outcome, Pool
+from lab.conformance.scenario import Scenario
 from lab.report.terminal import say
 
 __all__ = ["replay"]
@@ -28,10 +31,11 @@ def replay(bundle: Path, dataplane_name: str | None, times: int) -> None:
     saved = read_bundle(bundle)
     dataplane = load_dataplane(dataplane_name or saved.dataplane)
     failed = 0
-    with Pool([load_accelerator(name) for name in saved.accelerators]) as pool:
-        say(f"{saved.expectation} with {pool.name_of(dataplane)}")
+    before = [load_accelerator(name) for name in saved.accelerators]
+    say(f"{saved.expectation} with {combined_name(dataplane.name, saved.accelerators)}")
+    with Apart(lambda: Pool(before)) as apart:
         for _ in range(times):
-            outcome = pool.run(saved.scenario, dataplane)
+            outcome = apart.call(_again, saved.scenario, dataplane_name or saved.dataplane)
             failed += not outcome.conformant
             if outcome.error is not None:
                 say(f"a plugin failed: {outcome.error}")
@@ -42,3 +46,7 @@ def replay(bundle: Path, dataplane_name: str | None, times: int) -> None:
     say(f"failed {failed} of {times} times")
     if failed:
         raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
+
+
+def _again(pool: Pool, scenario: Scenario, dataplane: str) -> Outcome:
+    return pool.run(scenario, load_dataplane(dataplane))

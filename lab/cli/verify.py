@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,10 +19,15 @@ from lab.cli.options import (
     resource_arguments,
     topology_argument,
 )
+from lab.conformance.apart import Apart
 from lab.conformance.harness import Harness
+from lab.conformance.results import Results
 from lab.report.files import prepare_directory
 from lab.report.table import print_results
 from lab.report.terminal import complain
+
+if TYPE_CHECKING:
+    from lab.conformance.pool import Pool
 
 __all__ = ["verify"]
 
@@ -61,18 +67,25 @@ def verify(
     before = [load_accelerator(name) for name in accelerators]
     if report is not None:
         prepare_directory(report)
-    with Harness(question.topology, dataplane, before) as harness:
-        results = harness.verify(question.resources, question.flows)
+    with Apart(lambda: Harness(question.topology, dataplane, before)) as apart:
+        results = apart.call(Harness.verify, question.resources, question.flows)
     print_results(results, output)
+    if apart.printed:
+        complain(apart.printed)
     if results.conformant:
         return
-    # The rest is for the one who has to mend it, and not needed (nor imported) as long as all is well.
-    from lab.conformance.judge import Judge
-    from lab.conformance.mismatch import tell_mismatch
-    from lab.conformance.pool import Pool
-
     report = report or DEFAULT_REPORT
     prepare_directory(report)
-    with Pool(before) as pool:
-        complain(tell_mismatch(topology, resources, results, dataplane, Judge(pool, report)))
+    # The rest is for the one who has to mend it, and not needed (nor imported) as long as all is well.
+    from lab.conformance.pool import Pool
+
+    with Apart(lambda: Pool(before)) as labs:
+        complain(labs.call(_story, (topology, resources), results, dataplane_name, report))
     raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
+
+
+def _story(pool: Pool, files: tuple[Path, tuple[Path, ...]], results: Results, dataplane: str, report: Path) -> str:
+    from lab.conformance.judge import Judge
+    from lab.conformance.mismatch import tell_mismatch
+
+    return tell_mismatch(*files, results, load_dataplane(dataplane), Judge(pool, report))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,6 +14,7 @@ from dataplanes.api import Accelerator, Dataplane, Evidence
 from lab.conformance.plugins import NodePlugins
 from lab.conformance.results import Results
 from lab.conformance.rollout import Rollout
+from lab.errors import LabError
 from lab.fabric.lab import Lab
 from lab.oracle import Oracle
 from lab.policy.forwarding import forwarding_nodes
@@ -143,12 +144,19 @@ class Harness:
 
     def evidence(self) -> Mapping[str, Evidence]:
         """What each node's dataplane tells of itself, by node name; of one that fails at this, how it fails."""
-        return {name: plugins.evidence() for name, plugins in self._plugins.items()}
+        return {name: _told(plugins.evidence) for name, plugins in self._plugins.items()}
 
     def acceleration(self) -> Mapping[tuple[str, str], Evidence]:
         """The same of accelerators, by node name and accelerator."""
         return {
-            (node, accelerator): told
+            (node, accelerator.name): _told(partial(plugins.acceleration, accelerator.name))
             for node, plugins in self._plugins.items()
-            for accelerator, told in plugins.acceleration().items()
+            for accelerator in self.accelerators
         }
+
+
+def _told(ask: Callable[[], Evidence]) -> Evidence:
+    try:
+        return ask()
+    except LabError as error:
+        return Evidence(ruleset=f"{error}\n")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,12 @@ from _pytest.junitxml import xml_key
 
 from dataplanes.api import Accelerator, Dataplane
 from dataplanes.registry import dataplane_names
+from lab.conformance.apart import CALL_SECONDS
+from lab.conformance.apart_judge import ApartJudge
 from lab.conformance.case import Case
-from lab.conformance.harness import Harness
-from lab.conformance.judge import Judge
 from lab.conformance.judged import Judged, combinations
 from lab.conformance.outcomes import About, Outcomes, column_of
-from lab.conformance.pool import Pool
 from lab.errors import HostError, LabError
-from lab.topology.load import load_topology
 
 if TYPE_CHECKING:
     from lab.conformance.record import Record, Report
@@ -67,6 +66,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--lab-report", type=Path, default=Path("policylab-report"), metavar="DIR", help="where bundles go")
     group.addoption("--lab-profile", choices=PROFILES, default="dev", help="how much to generate")
+    group.addoption(
+        "--lab-call-seconds",
+        type=float,
+        default=CALL_SECONDS,
+        metavar="N",
+        help="a plugin that takes longer for one call hangs (default: %(default)g)",
+    )
     group.addoption("--topology", type=Path, metavar="FILE", help="generate policy and flows in this topology only")
 
 
@@ -137,21 +143,15 @@ def accelerators(judged: Judged) -> tuple[type[Accelerator], ...]:
 
 
 @pytest.fixture(scope="session")
-def pool(judged: Judged) -> Iterator[Pool]:
-    """The labs of the run; skips what is judged when this host cannot run it at all."""
-    try:
-        with Harness(load_topology("one-node"), judged.dataplane, judged.accelerators):
-            pass
-    except HostError as error:
-        pytest.skip(f"this host cannot run {judged.name}: {error}")
-    with Pool(judged.accelerators) as opened:
+def judge(judged: Judged, request: pytest.FixtureRequest) -> Iterator[ApartJudge]:
+    """What holds expectations against it and tells of failures; skips all of them where this host cannot run it."""
+    options = request.config.option
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(ApartJudge(judged, options.lab_report, options.lab_call_seconds))
+        except HostError as error:
+            pytest.skip(f"this host cannot run {judged.name}: {error}")
         yield opened
-
-
-@pytest.fixture
-def judge(pool: Pool, request: pytest.FixtureRequest) -> Judge:
-    """What holds scenarios against a dataplane and tells of the failures."""
-    return Judge(pool, request.config.getoption("--lab-report"))
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

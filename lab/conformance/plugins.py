@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self, TypeVar
 
 from dataplanes.api import Accelerator, Dataplane, Evidence, Node, Snapshot, SnapshotDelta
+from lab.conformance.ledger import noted
 from lab.errors import DataplaneError, LabError
 
 __all__ = ["NodePlugins"]
@@ -67,19 +68,16 @@ class NodePlugins:
                 accelerator.resume()
 
     def evidence(self) -> Evidence:
-        """What the dataplane tells of itself, or how it fails at this."""
+        """What the dataplane tells of itself."""
         return self._evidence(self._plane)
 
-    def acceleration(self) -> Mapping[str, Evidence]:
-        """What each accelerator tells of itself, by its name; of one that fails at this, how it fails."""
-        return {accelerator.name: self._evidence(accelerator) for accelerator in self._accelerators}
+    def acceleration(self, name: str) -> Evidence:
+        """What an accelerator tells of itself."""
+        return self._evidence(next(each for each in self._accelerators if each.name == name))
 
     def _evidence(self, plugin: _Plugin) -> Evidence:
-        try:
-            with self._asking(plugin, "evidence"):
-                return plugin.evidence()
-        except LabError as error:
-            return Evidence(ruleset=f"{error}\n")
+        with self._asking(plugin, "evidence"):
+            return _sensible(plugin.evidence())
 
     def _accelerate(self, snapshot: Snapshot | None, delta: SnapshotDelta | None) -> None:
         if snapshot is None:
@@ -103,14 +101,26 @@ class NodePlugins:
     @contextmanager
     def _asking(self, plugin: _Plugin | type[_Plugin], what: str) -> Iterator[None]:
         """Whatever a stranger's plugin raises is a failure of the plugin."""
+        node = f"node {self._node.name}"
         try:
-            yield
+            with noted(f"{plugin.name}: {what}() on {node}"):
+                yield
         except LabError:
             raise
         except (Exception, SystemExit) as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             raise DataplaneError(
                 f"{plugin.name} raised {error!r} in {what}()",
-                place=f"node {self._node.name}",
+                place=node,
                 next_step=f"mend the plugin, at {last.filename}:{last.lineno}",
             ) from error
+
+
+def _sensible(told: object) -> Evidence:
+    """Evidence that is what the contract says; raises TypeError for anything else, however it looks."""
+    if not isinstance(told, Evidence) or not isinstance(told.ruleset, str):
+        raise TypeError(f"evidence() must return Evidence with a ruleset, not {told!r:.200}")
+    for what, kind, entries in (("counters", int, told.counters), ("facts", str, told.facts)):
+        if not all(isinstance(name, str) and isinstance(value, kind) for name, value in entries.items()):
+            raise TypeError(f"the {what} of evidence() must be {kind.__name__} by name, not {entries!r:.200}")
+    return told

@@ -9,15 +9,16 @@ from typing import ClassVar
 
 import pytest
 
+from lab.conformance.apart_judge import ApartJudge
 from lab.conformance.case import Case, load_cases
-from lab.conformance.generated import EXPECTATION, TITLE, Generated
+from lab.conformance.generated import EXPECTATION, TITLE
 from lab.conformance.host import too_old
-from lab.conformance.judge import Judge
 from lab.conformance.judged import Judged
 from lab.conformance.outcomes import NOT_SUPPORTED
+from lab.conformance.promises import PROMISES
 from lab.topology.load import load_topology
 
-__all__ = ["Declarations", "Expectations", "GeneratedScenarios", "conclude"]
+__all__ = ["Contract", "Expectations", "GeneratedScenarios", "conclude"]
 
 
 class Expectations:
@@ -25,7 +26,7 @@ class Expectations:
 
     cases: ClassVar[Sequence[Case]] = load_cases()
 
-    def test_expectation_holds(self, case: Case, judged: Judged, judge: Judge) -> None:
+    def test_expectation_holds(self, case: Case, judged: Judged, judge: ApartJudge) -> None:
         """The dataplane gives every flow of the case the verdict that its author wrote down."""
         met = case.within(judged.capabilities)
         if met is None:
@@ -34,7 +35,7 @@ class Expectations:
             pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {lacking or 'any of its flows'}")
         if (reason := too_old(case.capabilities)) is not None:
             pytest.skip(reason)
-        conclude(judged, case.id, judge.hold_case(met, judged.dataplane))
+        conclude(judged, case.id, judge.hold_case(met))
 
 
 class GeneratedScenarios:
@@ -44,27 +45,34 @@ class GeneratedScenarios:
     def test_generated_scenarios_hold(
         self,
         judged: Judged,
-        judge: Judge,
+        judge: ApartJudge,
         request: pytest.FixtureRequest,
         record_property: Callable[[str, object], None],
     ) -> None:
         """Every drawn flow gets the oracle's verdict."""
         given = request.config.getoption("--topology")
-        run = Generated(judge, judged.dataplane)
-        failure = run.hold(request.config.getoption("--lab-profile"), None if given is None else load_topology(given))
-        record_property("covered", run.summary())
-        if not run.seen["scenarios"]:
+        profile = request.config.getoption("--lab-profile")
+        drawn = judge.hold_generated(profile, None if given is None else load_topology(given))
+        record_property("covered", drawn.covered)
+        if not drawn.scenarios:
             pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} declares too little for anything to be drawn")
-        conclude(judged, EXPECTATION, failure)
+        conclude(judged, EXPECTATION, drawn.failure)
 
 
-class Declarations:
-    """What plugins say of themselves."""
+class Contract:
+    """What plugins promise and say of themselves, whatever policies say."""
+
+    @pytest.mark.parametrize(
+        "promise", [pytest.param(each.id, marks=pytest.mark.expectation(each.id, each.title)) for each in PROMISES]
+    )
+    def test_promise_is_kept(self, promise: str, judged: Judged, judge: ApartJudge) -> None:
+        """The plugin does what its contract says."""
+        conclude(judged, promise, judge.hold_promise(promise))
 
     @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
     def test_known_broken_expectations_exist(self, judged: Judged) -> None:
         """A name with a slip in it would excuse nothing, and nobody would notice."""
-        known = [EXPECTATION, *(case.id for case in load_cases())]
+        known = [EXPECTATION, *(each.id for each in PROMISES), *(case.id for case in load_cases())]
         unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
         if unknown:
             pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)

@@ -145,10 +145,27 @@ def test_whatever_an_accelerator_raises_is_its_failure_by_name_and_node(what):
         a_whole_life()
 
 
-def test_evidence_that_fails_says_so_and_nothing_else():
+def test_evidence_that_fails_is_the_failure_of_its_plugin_alone():
     Plane.raising["fast.evidence"] = KeyError("oops")
     with NodePlugins(NODE, Plane, [Fast]) as plugins:
         assert plugins.evidence().counters == {"packets": 1}
-        told = plugins.acceleration()["fast"]
-    assert told.counters == {}
-    assert "fast raised KeyError('oops') in evidence()" in told.ruleset
+        with pytest.raises(DataplaneError, match=r"fast raised KeyError\('oops'\) in evidence\(\)"):
+            plugins.acceleration("fast")
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [
+        (None, "must return Evidence with a ruleset, not None"),
+        ({"packets": 1}, "must return Evidence"),
+        (Evidence({"packets": "many"}), "the counters of evidence.. must be int by name"),
+        (Evidence({1: 1}), "the counters of evidence.. must be int by name"),
+        (Evidence(facts={"mode": 1}), "the facts of evidence.. must be str by name"),
+        (Evidence(ruleset=b"rules"), "must return Evidence with a ruleset"),
+        (Evidence(None), "has no attribute 'items'"),
+    ],
+)
+def test_evidence_that_is_nonsense_is_a_failure(told, wrong, monkeypatch):
+    monkeypatch.setattr(Plane, "evidence", lambda _self: told)
+    with NodePlugins(NODE, Plane) as plugins, pytest.raises(DataplaneError, match=wrong):
+        plugins.evidence()

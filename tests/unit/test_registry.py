@@ -28,6 +28,17 @@ class Fast(Good):
     def suspend(self): ...
     def resume(self): ...
 
+class Misnamed(Good):
+    name = "other"
+
+class Boastful(Good):
+    name = "boastful"
+    capabilities = frozenset({"family.ipv4"})
+
+class Vague(Good):
+    name = "vague"
+    known_broken = ["a.b"]
+
 class Unversioned(Good):
     api_version = None
 
@@ -62,6 +73,9 @@ def stranger(tmp_path, monkeypatch):
         "unversioned": "stranger_plugin:Unversioned",
         "future": "stranger_plugin:Future",
         "truthful": "stranger_plugin:Truthful",
+        "misnamed": "stranger_plugin:Misnamed",
+        "boastful": "stranger_plugin:Boastful",
+        "vague": "stranger_plugin:Vague",
     }
     lines = [f"{name} = {value}\n" for name, value in points.items()]
     accelerators = "fast = stranger_plugin:Fast\nslow = stranger_plugin:Good\nlater = stranger_plugin:Future\n"
@@ -96,6 +110,9 @@ def test_unknown_name_lists_what_is_installed():
             r"unversioned .*not made for this contract: it states no api_version; allowed: api_version = 1",
         ),
         ("future", r"it states api_version 2; allowed: api_version = 1; next: install releases"),
+        ("misnamed", "calls itself by another name than its entry point; given: 'other'; allowed: misnamed"),
+        ("boastful", "declares what are no capabilities; given: .*family.ipv4.*; allowed: a frozenset of members"),
+        ("vague", "known_broken of dataplane vague .* is not what it should be"),
         ("truthful", r"it states api_version True"),
     ],
 )

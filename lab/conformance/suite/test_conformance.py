@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from lab.conformance.suites import Declarations, Expectations, GeneratedScenarios
+from lab.conformance.suites import Contract, Expectations, GeneratedScenarios
 
 
-class TestDeclarations(Declarations):
-    """What plugins say of themselves."""
+class TestContract(Contract):
+    """What plugins promise and say of themselves."""
 
 
 class TestExpectations(Expectations):

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every plugin promises by its contract, whatever policies say: expectations about the plugin itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dataplanes.api import HostError, LabError, Node, SnapshotDelta
+from lab.conformance.judged import Judged
+from lab.conformance.plugins import NodePlugins
+from lab.conformance.rollout import Step
+from lab.document import parse_documents
+from lab.errors import PolicyError
+from lab.fabric.lab import Lab
+from lab.policy.compile import compile_snapshots
+from lab.policy.load import resources_of
+from lab.topology import Topology
+from lab.topology.load import load_topology
+
+__all__ = ["PROMISES", "Promise"]
+
+Check = Callable[[Judged], Iterator[str]]
+
+_POLICY: Final = """
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkSet
+metadata: {name: far, labels: {where: far}}
+spec: {nets: [192.0.2.0/24, "2001:db8:1::/64"]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: guard}
+spec:
+  selector: app == "db"
+  types: [Ingress, Egress]
+  ingress:
+    - {action: Deny, source: {selector: where == "far"}}
+    - {action: Allow, protocol: TCP, source: {selector: app == "web"}, destination: {ports: [5432]}}
+  egress: [{action: Allow}]
+"""
+
+# What shows the state of a node; a tool that this host lacks can have left nothing.
+_SHOWN: Final[Sequence[tuple[str, ...]]] = (
+    ("iptables-nft-save",),
+    ("ip6tables-nft-save",),
+    ("iptables-legacy-save",),
+    ("ip6tables-legacy-save",),
+    ("nft", "list", "ruleset"),
+    ("ipset", "save"),
+    ("ip", "-oneline", "-details", "link", "show"),
+    ("ip", "rule", "show"),
+    ("ip", "route", "show", "table", "all"),
+)
+# Somebody else's: none of it is the plugin's to touch.
+_FOREIGN: Final[Sequence[tuple[str, ...]]] = (
+    ("iptables-nft", "-A", "FORWARD", "-d", "192.0.2.99", "-m", "comment", "--comment", "foreign", "-j", "ACCEPT"),
+    ("ip6tables-nft", "-A", "FORWARD", "-d", "2001:db8::99", "-m", "comment", "--comment", "foreign", "-j", "ACCEPT"),
+    ("iptables-legacy", "-A", "FORWARD", "-d", "192.0.2.99", "-m", "comment", "--comment", "foreign", "-j", "ACCEPT"),
+    ("ipset", "create", "foreign", "hash:net"),
+    ("ipset", "add", "foreign", "192.0.2.0/24"),
+    ("nft", "add", "table", "inet", "foreign"),
+    ("nft", "add", "set", "inet", "foreign", "own", "{ type ipv4_addr; elements = { 192.0.2.99 }; }"),
+)
+# What differs from one look to the next, and the tables and chains that any iptables command makes and leaves.
+_NOISE: Final = re.compile(
+    r"^\s*(#|:[A-Z]+ |\*|COMMIT|\}|type \w+ hook|table \w+ (filter|nat|mangle|raw|security) |chain [A-Z]+ |$)"
+)
+_COUNTERS: Final = re.compile(r"\[\d+:\d+\]|(packets|bytes) \d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """An expectation about a plugin; ``check`` gives all that is not as it was promised, and may raise LabError."""
+
+    id: str
+    title: str
+    check: Check
+
+    def broken(self, judged: Judged) -> str | None:
+        """What is not as it should be, or None."""
+        try:
+            wrong = list(self.check(judged))
+        except HostError:
+            raise
+        except LabError as error:
+            wrong = [f"a plugin failed: {error}"]
+        if not wrong:
+            return None
+        return "\n".join((f"FAILED {self.id}: {self.title}", f"dataplane {judged.name}", *wrong))
+
+
+def _leaves_nothing(judged: Judged) -> Iterator[str]:
+    topology = load_topology("one-node")
+    with Lab(topology) as lab:
+        (node,) = lab.nodes.values()
+        before = _state(node)
+        with _begun(judged, node) as plugins:
+            for step in _steps(topology):
+                plugins.apply(*step)
+        yield from (f"left behind after stop(): {line}" for line in _more(_state(node), before))
+        with _begun(judged, node) as plugins:
+            pass
+        yield from (f"left behind by one that was never applied: {line}" for line in _more(_state(node), before))
+
+
+def _touches_nothing_foreign(judged: Judged) -> Iterator[str]:
+    topology = load_topology("one-node")
+    with Lab(topology) as lab:
+        (node,) = lab.nodes.values()
+        for words in _FOREIGN:
+            _run(node, words)
+        before = _state(node)
+        with _begun(judged, node) as plugins:
+            for step in _steps(topology):
+                plugins.apply(*step)
+            yield from (f"gone while the policy is in force: {line}" for line in _more(before, _state(node)))
+        yield from (f"gone after stop(): {line}" for line in _more(before, _state(node)))
+
+
+def _tells_evidence(judged: Judged) -> Iterator[str]:
+    topology = load_topology("one-node")
+    with Lab(topology) as lab:
+        (node,) = lab.nodes.values()
+        with _begun(judged, node) as plugins:
+            for step in _steps(topology):
+                plugins.apply(*step)
+                plugins.evidence()
+            for accelerator in judged.accelerators:
+                plugins.acceleration(accelerator.name)
+    yield from ()
+
+
+PROMISES: Final = (
+    Promise("plugin.stop.leaves-nothing", "After stop() nothing of a plugin is left on the node.", _leaves_nothing),
+    Promise(
+        "plugin.apply.touches-nothing-foreign",
+        "Rules, sets and tables of others stay as they are, while a policy is in force and after stop().",
+        _touches_nothing_foreign,
+    ),
+    Promise(
+        "plugin.evidence.makes-sense",
+        "evidence() tells numbers, facts and rules, as the contract says.",
+        _tells_evidence,
+    ),
+)
+
+
+def _begun(judged: Judged, node: Node) -> NodePlugins:
+    return NodePlugins(node, judged.dataplane, judged.accelerators)
+
+
+def _steps(topology: Topology) -> Sequence[Step]:
+    """Nothing, a policy, and the same again in the ways that the contract allows."""
+    documents = parse_documents(_POLICY, "policy", PolicyError)
+    (policy,) = compile_snapshots(topology, resources_of(documents, topology)).values()
+    (nothing,) = compile_snapshots(topology, resources_of([], topology)).values()
+    return ((nothing, None), (policy, None), (policy, SnapshotDelta(policy.node)), (policy, None))
+
+
+def _state(node: Node) -> Sequence[str]:
+    """What stands on the node, a line each with the command that tells of it; what is noise is left out."""
+    return [
+        f"{' '.join(words)}: {_COUNTERS.sub('', line).strip()}"
+        for words in _SHOWN
+        for line in _run(node, words).splitlines()
+        if not _NOISE.match(line)
+    ]
+
+
+def _more(these: Sequence[str], than_those: Sequence[str]) -> list[str]:
+    """The lines that ``than_those`` lack."""
+    known = set(than_those)
+    return [line for line in these if line not in known]
+
+
+def _run(node: Node, words: tuple[str, ...]) -> str:
+    try:
+        return node.run(words).stdout
+    except HostError:
+        return ""
