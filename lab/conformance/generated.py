@@ -60,7 +60,7 @@ class Generated:
         drawn_from = None if chosen.derandomize else random.getrandbits(64)  # told in the bundle
 
         @chosen
-        @given(scenarios(topology))
+        @given(scenarios(topology, self.dataplane.capabilities))
         def check(scenario: Scenario) -> None:
             met = scenario.within(self.dataplane.capabilities)
             if met is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 
+from dataplanes.api import Capability
 from lab.conformance.generate import scenarios, topology_document
 from lab.conformance.generate.facts import Facts
 from lab.conformance.generate.flows import MAX_FLOWS, borders
@@ -81,11 +82,38 @@ def test_flows_are_few_different_and_in_both_families(sample: list[Scenario]) ->
         '"ipVersion"', '"icmp"', '"notICMP"', '"notProtocol"', '"ipBlock"', '"except"', '"endPort"', '"podSelector"',
         '"labelsToApply"', '"Tier"', '"Profile"', '"NetworkSet"', '"GlobalNetworkSet"', '"source_port"', '"SCTP"',
         '"serviceAccountSelector"', "not in", "0.0.0.0/0", '"unheard-of"',
+        '"HostEndpoint"', '"applyOnForward"', '"preDNAT"', '"doNotTrack"', '"expectedIPs"', '"FelixConfiguration"',
+        '"failsafeInboundHostPorts"', '"natOutgoing"', '"services"', '"EndpointSlice"', '"nodePort"', "32010",
+        '"StagedGlobalNetworkPolicy"', '"StagedNetworkPolicy"', '"StagedKubernetesNetworkPolicy"',
+        '"AdminNetworkPolicy"', '"BaselineAdminNetworkPolicy"', '"ClusterNetworkPolicy"', '"portRange"',
+        '"destinationNamedPort"', '"networks"', '"nodes"', '"carrierPigeon"', '"from": "node-1"', '"to": "node-1"',
     ],
 )  # fmt: skip
 def test_every_feature_is_drawn(sample: list[Scenario], word: str) -> None:
     # The rarest stands in about every thirtieth scenario: 300 draws miss it once in twenty thousand runs.
     assert any(word in json.dumps([scenario.resources, scenario.flows]) for scenario in sample)
+
+
+def test_some_nodes_have_tunnels(sample: list[Scenario]) -> None:
+    assert 0 < sum(scenario.topology.get("encapsulation") == "vxlan" for scenario in sample) / len(sample) < 0.5
+
+
+def test_what_a_dataplane_does_not_declare_is_not_drawn_for_it() -> None:
+    beyond = {Capability.SERVICES, Capability.ADMIN_POLICIES, Capability.TUNNELS}
+    beyond |= {each for each in Capability if each.value.startswith("host.")}
+    seen: set[str] = set()
+
+    @settings(drawn_only, max_examples=60)
+    @given(scenarios(capabilities=frozenset(Capability) - beyond))
+    def draw(scenario: Scenario) -> None:
+        seen.update(str(document["kind"]) for document in scenario.resources)
+        assert "encapsulation" not in scenario.topology
+        assert not any(end.startswith("node-") for flow in scenario.flows for end in (flow["from"], flow["to"]))
+
+    draw()
+    assert "NetworkPolicy" in seen
+    concerned = {"HostEndpoint", "FelixConfiguration", "IPPool", "Service", "EndpointSlice"}
+    assert not any(kind in concerned or "Admin" in kind or kind.startswith("Cluster") for kind in seen)
 
 
 def test_some_scenarios_follow_another_policy(sample: list[Scenario]) -> None:
@@ -152,7 +180,7 @@ def test_a_topology_without_two_ends_that_can_talk_is_refused(tmp_path: Path) ->
 def test_the_borders_of_a_range_are_its_edges_and_their_neighbours() -> None:
     facts = Facts({"workloads": {"x/a": {"addresses": ["198.18.1.1"], "ports": [{"port": 80}]}}})
     rule = {"action": "Allow", "protocol": "TCP", "destination": {"ports": ["8080:8090"]}}
-    packets = borders(facts, [{"spec": {"ingress": [rule]}}])
+    packets = borders(facts, [{"kind": "GlobalNetworkPolicy", "spec": {"ingress": [rule]}}])
     tcp = {packet["port"] for packet in packets if packet["protocol"] == "TCP"}
     udp = {packet["port"] for packet in packets if packet["protocol"] == "UDP"}
     assert tcp == {80, 8079, 8080, 8090, 8091}
@@ -162,7 +190,7 @@ def test_the_borders_of_a_range_are_its_edges_and_their_neighbours() -> None:
 def test_the_borders_of_an_icmp_match_are_its_type_and_code_and_those_next_to_it() -> None:
     facts = Facts({"workloads": {"x/a": {"addresses": ["198.18.1.1"]}}})
     rule = {"action": "Allow", "protocol": "ICMP", "icmp": {"type": 8, "code": 0}}
-    packets = borders(facts, [{"spec": {"ingress": [rule]}}])
+    packets = borders(facts, [{"kind": "GlobalNetworkPolicy", "spec": {"ingress": [rule]}}])
     sent = {(packet["icmp"]["type"], packet["icmp"]["code"]) for packet in packets if packet["protocol"] == "ICMP"}
     assert {(8, 0), (8, 1), (0, 0)} <= sent
     assert any(packet["protocol"] == 1 and packet["family"] == "ipv6" for packet in packets)

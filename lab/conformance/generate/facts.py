@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from ipaddress import ip_address, ip_network
+from itertools import product
 from typing import Any
 
+from dataplanes.api import Capability
 from lab.conformance.scenario import Entry
 
 __all__ = ["Facts", "Labels", "ServedPort"]
@@ -36,9 +38,10 @@ class ServedPort:
 
 @dataclass(frozen=True)
 class Facts:
-    """A topology document whose ends all have their addresses written out."""
+    """A topology document whose ends all have their addresses written out, and what may be asked of a dataplane."""
 
     document: Entry
+    capabilities: frozenset[Capability] = frozenset(Capability)
 
     @cached_property
     def namespaces(self) -> tuple[str, ...]:
@@ -54,6 +57,23 @@ class Facts:
     def ends(self) -> tuple[str, ...]:
         """Names of workloads, then of externals."""
         return (*self.workloads, *self._section("externals"))
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of nodes, where they may be ends of flows."""
+        if Capability.HOST_ENDPOINTS not in self.capabilities:
+            return ()
+        return tuple(name for name, body in self._section("nodes").items() if body.get("addresses"))
+
+    @cached_property
+    def node_labels(self) -> Labels:
+        """Labels of nodes."""
+        return _labels(body.get("labels") for body in self._section("nodes").values())
+
+    @property
+    def service(self) -> tuple[str, str]:
+        """Namespace and name of the service that rules may speak of."""
+        return self.namespaces[0], "web"
 
     @cached_property
     def profiles(self) -> tuple[str, ...]:
@@ -105,18 +125,23 @@ class Facts:
     @cached_property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Different ends that can talk, one of them at least a workload: between others policy has no say."""
-        return tuple(
-            (source, target)
-            for source in self.ends
-            for target in self.ends
-            if source != target
-            and (source in self.workloads or target in self.workloads)
-            and self.families_of(source) & self.families_of(target)
-        )
+        return tuple(pair for pair in self._talking(self.ends) if not set(pair).isdisjoint(self.workloads))
+
+    @cached_property
+    def pairs_with_nodes(self) -> tuple[tuple[str, str], ...]:
+        """The same, and those with a node at either end."""
+        with_node = (pair for pair in self._talking((*self.ends, *self.nodes)) if not set(pair).isdisjoint(self.nodes))
+        return (*self.pairs, *with_node)
+
+    def _talking(self, ends: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        for source, target in product(ends, ends):
+            if source != target and self.families_of(source) & self.families_of(target):
+                yield source, target
 
     def addresses(self, name: str) -> tuple[str, ...]:
         """The addresses of an end."""
-        body = self._section("workloads").get(name) or self._section("externals")[name]
+        kinds = ("workloads", "externals", "nodes")
+        body = next(section[name] for section in map(self._section, kinds) if name in section)
         return tuple(body["addresses"])
 
     def families_of(self, name: str) -> frozenset[int]:

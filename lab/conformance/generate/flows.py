@@ -30,12 +30,17 @@ _ECHOES: tuple[Packet, ...] = (
 # Types that conntrack takes for the beginning of something; errors such as 3 belong to flows of their own.
 _ICMP_TYPES = {ICMP: (0, 8, 13), ICMPV6: (128, 129)}
 _LAST_PROTOCOL = 255
+_ABOUT_NODES = {"HostEndpoint", "FelixConfiguration", "Service", "AdminNetworkPolicy", "ClusterNetworkPolicy"}
+# Failsafe ports in, out and both ways, ports next to them, and that of VXLAN.
+_HOST_PORTS = (("TCP", 22), ("UDP", 22), ("UDP", 53), ("TCP", 179), ("TCP", 180), ("UDP", 4789))
 
 
 def flows(draw: st.DrawFn, facts: Facts, documents: Iterable[Entry]) -> tuple[Entry, ...]:
     """Between one and MAX_FLOWS different flows; a packet of no family in particular is sent in each."""
+    documents = list(documents)
     packets = borders(facts, documents)
-    pairs = facts.pairs
+    about_nodes = any(document["kind"] in _ABOUT_NODES for document in documents)
+    pairs = facts.pairs_with_nodes if about_nodes else facts.pairs
     # One index for each, decoded here: cheaper to draw than a pair and a packet by themselves.
     index = st.integers(0, len(pairs) * len(packets) - 1)
     drawn = {number: None for least in _LEAST for number in draw(st.lists(index, min_size=least, max_size=_MOST))}
@@ -62,11 +67,21 @@ def borders(facts: Facts, documents: Iterable[Entry]) -> tuple[Packet, ...]:
     found: dict[str, Packet] = {}
     packets: list[Packet] = [{"protocol": protocol, "port": port} for protocol, port in facts.ports]
     packets += _ECHOES
+    packets += [packet for document in documents for packet in _of_nodes(document)]
     for rule in _rules(documents):
         packets += _of_rule(facts, rule)
     for packet in packets:
         found.setdefault(repr(packet), packet)
     return tuple(found.values())
+
+
+def _of_nodes(document: Mapping[str, Any]) -> Iterator[Packet]:
+    """Node ports, the port of tunnels, and failsafe ports with one that is none."""
+    spec: Any = document.get("spec") or {}
+    if document["kind"] == "Service":
+        yield from ({"protocol": port["protocol"], "port": port["nodePort"]} for port in spec["ports"])
+    if document["kind"] in {"HostEndpoint", "FelixConfiguration"}:
+        yield from ({"protocol": protocol, "port": port} for protocol, port in _HOST_PORTS)
 
 
 def _rules(documents: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
@@ -79,10 +94,10 @@ def _rules(documents: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
 def _of_rule(facts: Facts, rule: Mapping[str, Any]) -> Iterator[Packet]:
     """The borders of one rule of Calico, or of one of Kubernetes."""
     given = rule.get("protocol", rule.get("notProtocol"))
-    if isinstance(rule.get("ports"), list):
-        for entry in rule["ports"]:
-            ports = [entry.get("port"), entry.get("endPort")]
-            yield from _at_ports(entry.get("protocol", "TCP"), _edges(facts, [port for port in ports if port]))
+    if entries := rule.get("ports") or rule.get("protocols"):
+        for entry in entries:
+            for protocol, ports in _of_entry(entry):
+                yield from _at_ports(protocol, _edges(facts, ports))
         return
     if given is not None:
         yield from _of_protocol(given, rule)
@@ -94,6 +109,22 @@ def _of_rule(facts: Facts, rule: Mapping[str, Any]) -> Iterator[Packet]:
     for port in _edges(facts, (rule.get("source") or {}).get("ports", ())):
         served = facts.ports[0]
         yield {"protocol": _name(given) if given is not None else served[0], "port": served[1], "source_port": port}
+
+
+def _of_entry(entry: Mapping[str, Any]) -> Iterator[tuple[str, list[int | str]]]:
+    """Protocol and ports of an entry of a Kubernetes policy, or of an admin policy of either version."""
+    for key, value in entry.items():
+        if key in {"namedPort", "destinationNamedPort"}:
+            yield from ((protocol, [value]) for protocol in _NEIGHBOUR_PROTOCOL)
+        elif key == "portNumber":
+            yield value["protocol"], [value["port"]]
+        elif key == "portRange":
+            yield value["protocol"], [f"{value['start']}:{value['end']}"]
+        elif key.upper() in _NEIGHBOUR_PROTOCOL:
+            at = value["destinationPort"]
+            yield key.upper(), [at["number"] if "number" in at else f"{at['range']['start']}:{at['range']['end']}"]
+    if "port" in entry:
+        yield entry.get("protocol", "TCP"), [port for port in (entry["port"], entry.get("endPort")) if port]
 
 
 def _edges(facts: Facts, ports: Iterable[int | str]) -> tuple[int, ...]:

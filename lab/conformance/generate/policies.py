@@ -8,7 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from dataplanes.api import Capability
+from lab.conformance.generate.admin import BASELINE, admin_policies
 from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.hosts import host_flags, host_resources, service_resources
 from lab.conformance.generate.kubernetes import kubernetes_policies
 from lab.conformance.generate.picks import chance, pick
 from lab.conformance.generate.rules import Direction, rules
@@ -22,7 +25,7 @@ NAMES = ("m", "b", "m-a", "z", "m.c")
 """Given in this order: neither the order of names, nor that of names with a '/' behind them."""
 
 _API = "projectcalico.org/v3"
-_KINDS = ("GlobalNetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "NetworkPolicy", "kubernetes")
+_KINDS = ("GlobalNetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "NetworkPolicy", "kubernetes", "admin")
 _TYPES = (None, ("Ingress",), ("Egress",), ("Ingress", "Egress"))
 _TIERS = (None, None, None, "late", "early")
 _ORDERS = (None, 1, 1, 2.5)
@@ -33,14 +36,27 @@ def resources(draw: st.DrawFn, facts: Facts) -> tuple[Document, ...]:
     """Everything that is in force at one time; names depend on position alone, so that two draws differ in content."""
     # Without any policy little is tested; but nothing must stay behind of one that was in force before.
     bodies = draw(st.lists(_policy(facts), min_size=0 if chance(draw, 8) else 1, max_size=len(NAMES)))
-    policies = [_named(body, name) for body, name in zip(bodies, NAMES, strict=False)]
-    used = dict.fromkeys(policy["spec"]["tier"] for policy in policies if "tier" in policy["spec"])
+    policies = _without_second_baseline(
+        [_named(body, position, name) for position, (body, name) in enumerate(zip(bodies, NAMES, strict=False))]
+    )
+    used = dict.fromkeys(policy["spec"]["tier"] for policy in policies if _is_in_a_tier(policy))
     # A tier that does not exist is the last of all, so most exist.
     tiers = [_tier(draw, name) for name in used if not chance(draw, 8)]
     sets = [_network_set(draw, facts, f"set-{number}") for number in range(pick(draw, (0, 0, 1, 2)))]
     # A listed profile that nobody defines closes its workloads, so most are defined.
     defined = [name for name in facts.profiles if not chance(draw, 4)]
-    return (*tiers, *sets, *[_profile(draw, facts, name) for name in defined], *policies)
+    profiles = [_profile(draw, facts, name) for name in defined]
+    beside: list[Document] = []
+    if facts.nodes and chance(draw, 3):
+        beside += host_resources(draw, facts)
+    if Capability.SERVICES in facts.capabilities and chance(draw, 4):
+        beside += service_resources(draw, facts)
+    return (*tiers, *sets, *profiles, *beside, *policies)
+
+
+def _is_in_a_tier(policy: Document) -> bool:
+    """Whether it names a tier of Calico's; ``tier`` of a ClusterNetworkPolicy is another thing."""
+    return policy["apiVersion"] == _API and "tier" in policy["spec"]
 
 
 def _tier(draw: st.DrawFn, name: str) -> Document:
@@ -50,19 +66,33 @@ def _tier(draw: st.DrawFn, name: str) -> Document:
     return {"apiVersion": _API, "kind": "Tier", "metadata": {"name": name}, "spec": spec}
 
 
-def _named(policy: Document, name: str) -> Document:
-    """The policy with its name, which bears that of its tier: older API servers demand it, newer ones take it."""
+def _named(policy: Document, position: int, name: str) -> Document:
+    """The policy with its name, which bears that of its tier: older API servers demand it, newer ones take it.
+
+    Admin policies are asked by a priority, which no two of them share.
+    """
+    if policy["kind"] == BASELINE:
+        return {**policy, "metadata": {"name": "default"}}
+    if policy["apiVersion"].startswith("policy."):
+        return {**policy, "metadata": {"name": name}, "spec": {"priority": 10 * position, **policy["spec"]}}
     tier = policy["spec"].get("tier")
     full = name if tier is None else f"{tier}.{name}"
     return {**policy, "metadata": {"name": full, **policy["metadata"]}}
+
+
+def _without_second_baseline(policies: list[Document]) -> list[Document]:
+    baselines = [policy for policy in policies if policy["kind"] == BASELINE]
+    return [policy for policy in policies if policy not in baselines[1:]]
 
 
 @st.composite
 def _policy(draw: st.DrawFn, facts: Facts) -> Document:
     """A policy but for its name, so that Hypothesis can leave one out and the others stay what they are."""
     kind = pick(draw, _KINDS)
-    if kind == "kubernetes":
-        return kubernetes_policies(draw, facts)
+    if kind == "admin" and Capability.ADMIN_POLICIES in facts.capabilities:
+        return admin_policies(draw, facts)
+    if kind in {"kubernetes", "admin"}:
+        return _perhaps_staged(draw, kubernetes_policies(draw, facts))
     metadata: Document = {}
     spec: Document = {"selector": "all()" if chance(draw, 2) else selectors(draw, facts.pod_labels)}
     if (tier := pick(draw, _TIERS)) is not None:
@@ -75,8 +105,22 @@ def _policy(draw: st.DrawFn, facts: Facts) -> Document:
         spec["order"] = order
     if (types := pick(draw, _TYPES)) is not None:
         spec["types"] = list(types)
+    if kind == "GlobalNetworkPolicy" and facts.nodes and chance(draw, 5):
+        spec |= host_flags(draw, facts)
+        types = spec.get("types", types)
     spec |= _both_directions(draw, facts, types)
-    return {"apiVersion": _API, "kind": kind, "metadata": metadata, "spec": spec}
+    if spec.get("preDNAT"):
+        spec.pop("egress", None)
+    return _perhaps_staged(draw, {"apiVersion": _API, "kind": kind, "metadata": metadata, "spec": spec})
+
+
+def _perhaps_staged(draw: st.DrawFn, policy: Document) -> Document:
+    """Now and then a policy is only staged: it must do nothing."""
+    if not chance(draw, 12):
+        return policy
+    kubernetes = policy["apiVersion"] != _API
+    kind = "StagedKubernetesNetworkPolicy" if kubernetes else f"Staged{policy['kind']}"
+    return {**policy, "apiVersion": _API, "kind": kind}
 
 
 def _limits(draw: st.DrawFn, facts: Facts) -> Document:

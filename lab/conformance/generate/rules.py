@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from hypothesis import strategies as st
 
+from dataplanes.api import Capability
 from lab.conformance.generate.facts import Facts
 from lab.conformance.generate.picks import pick
 from lab.conformance.generate.selectors import selectors
@@ -42,6 +43,7 @@ _SHAPES: tuple[tuple[str, ...], ...] = (
     ("peer", "named"),
     ("not-icmp",),
     ("not-protocol",),
+    ("service",),
 )
 # Round the port that a flow comes from unless it says otherwise.
 _SOURCE_PORTS: tuple[str | int, ...] = (
@@ -83,6 +85,9 @@ def rules(draw: st.DrawFn, facts: Facts, direction: Direction, *, profile: bool 
         sides["source"] |= {"ports": [pick(draw, _SOURCE_PORTS)]}
     if "named" in shape:
         sides["destination"] |= {pick(draw, ("ports", "ports", "notPorts")): [pick(draw, facts.port_names)]}
+    if "service" in shape and Capability.SERVICES in facts.capabilities:
+        namespace, name = facts.service
+        sides[peer] |= {"services": {"namespace": namespace, "name": name}}
     rule |= _protocol(draw, shape)
     return rule | {name: side for name, side in sides.items() if side}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from dataplanes.api import Capability
 from lab.conformance.generate.facts import Facts
 from lab.conformance.generate.flows import flows
 from lab.conformance.generate.picks import pick
@@ -17,15 +18,20 @@ from lab.topology import Topology
 __all__ = ["scenarios"]
 
 
-def scenarios(topology: Topology | None = None) -> st.SearchStrategy[Scenario]:
+def scenarios(
+    topology: Topology | None = None, capabilities: frozenset[Capability] = frozenset(Capability)
+) -> st.SearchStrategy[Scenario]:
     """Scenarios in ``topology``, or each in one of its own; some come after another policy was in force.
+
+    What concerns nodes, services, admin policies and tunnels is drawn for a dataplane that declares it.
 
     Everything drawn loads: a scenario that does not is a fault of this package. Raises TopologyError for a
     topology in which there is nothing to ask.
     """
     if topology is None:
-        return topologies().flatmap(lambda document: _scenario(Facts(document)))
-    facts = Facts(topology_document(topology))
+        drawn = topologies(tunnels=Capability.TUNNELS in capabilities)
+        return drawn.flatmap(lambda document: _scenario(Facts(document, capabilities)))
+    facts = Facts(topology_document(topology), capabilities)
     if not facts.pairs:
         raise TopologyError(
             "policy cannot be generated for it: no two ends can talk",

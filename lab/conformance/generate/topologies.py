@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lab.conformance.generate.picks import pick
+from lab.conformance.generate.picks import chance, pick
 from lab.conformance.scenario import Entry
 from lab.protocols import protocol_label
 from lab.topology import Endpoint, Namespace, Port, Topology, Workload
@@ -41,6 +41,7 @@ _NAMESPACES: tuple[Mapping[str, Mapping[str, object]], ...] = (
     {"x": {"labels": {"stage": ""}}, "y": {"labels": {"stage": "prod", "team": "one"}}},
 )
 _PROFILES: tuple[tuple[str, ...] | None, ...] = (None,) * 9 + (("first",), ("first", "second"), ())
+_NODE_LABELS: tuple[Mapping[str, str], ...] = ({"zone": "a"}, {"zone": "b"}, {})
 _EXTERNALS = {
     "out": {"addresses": ["203.0.113.8", "2001:db8::8"], "ports": [{"name": "http", "protocol": "TCP", "port": 80}]},
     "far": {"addresses": ["203.0.113.9", "2001:db8::9"]},
@@ -48,21 +49,30 @@ _EXTERNALS = {
 
 
 @st.composite
-def topologies(draw: st.DrawFn) -> Entry:
-    """A topology document; every end has its addresses written out."""
+def topologies(draw: st.DrawFn, *, tunnels: bool = True) -> Entry:
+    """A topology document; every end has its addresses written out. With ``tunnels`` some nodes speak VXLAN."""
     nodes = [f"node-{number + 1}" for number in range(draw(st.integers(1, 3)))]
     names = WORKLOADS[: draw(st.integers(2, MAX_WORKLOADS))]
     namespaces = pick(draw, _NAMESPACES)
     document: dict[str, object] = {
         "name": "drawn",
-        "nodes": {name: {} for name in nodes},
+        "nodes": {name: _node(number) for number, name in enumerate(nodes)},
         "namespaces": {name: {**body, **_accounts()} for name, body in namespaces.items()},
         "workloads": {name: _workload(draw, number, nodes) for number, name in enumerate(names)},
     }
+    if tunnels and len(nodes) > 1 and chance(draw, 4):
+        document["encapsulation"] = "vxlan"
     outside = draw(st.integers(0, len(_EXTERNALS)))
     if outside:
         document["externals"] = dict(list(_EXTERNALS.items())[:outside])
     return document
+
+
+def _node(number: int) -> Entry:
+    return {
+        "labels": dict(_NODE_LABELS[number]),
+        "addresses": [f"198.19.0.{11 + number}", f"fd00:19::{11 + number:x}"],
+    }
 
 
 def _accounts() -> Entry:
@@ -102,6 +112,7 @@ def topology_document(topology: Topology) -> Entry:
         "namespaces": {name: _namespace(body) for name, body in topology.namespaces.items()},
         "workloads": {name: _given_workload(body) for name, body in topology.workloads.items()},
         "externals": {name: _served(body) for name, body in topology.externals.items()},
+        "encapsulation": topology.encapsulation,
         "links": [
             {"between": list(link.between), "interface": link.interface, **({"mtu": link.mtu} if link.mtu else {})}
             for link in topology.links
