@@ -20,6 +20,8 @@ from changes import (
 from faults import Fault
 
 from dataplanes.api import (
+    ICMP,
+    ICMPV6,
     PORT_PROTOCOLS,
     SCTP,
     Action,
@@ -79,6 +81,15 @@ def _any_code(icmp: IcmpMatch | None) -> IcmpMatch | None:
 
 def _code_zero(icmp: IcmpMatch | None) -> IcmpMatch | None:
     return _any_code(icmp) if icmp is not None and icmp.code == 0 else icmp
+
+
+def _negated_means_icmp(rule: SnapshotRule) -> Iterator[SnapshotRule]:
+    """What nft makes of a condition on ICMP by itself: it asks for the protocol as well."""
+    if rule.not_icmp is None or rule.protocol is not None:
+        yield rule
+        return
+    for protocol in (ICMP, ICMPV6):
+        yield replace(rule, protocol=protocol)
 
 
 def _without_sctp(rule: SnapshotRule) -> Iterator[SnapshotRule]:
@@ -362,6 +373,12 @@ SNAPSHOT_FAULTS = (
         "Looks at the type of ICMP messages only.",
         "icmp.negated.type-and-code",
         snapshot=change_rules(lambda rule: replace(rule, icmp=_any_code(rule.icmp), not_icmp=_any_code(rule.not_icmp))),
+    ),
+    Fault(
+        "negated-icmp-means-icmp",
+        "Takes a rule that excludes an ICMP message for one on ICMP.",
+        "icmp.negated.without-protocol",
+        snapshot=change_policy_rules(_negated_means_icmp),
     ),
     Fault(
         "log-accepts",

@@ -79,7 +79,7 @@ def assert_told(failure: str, fault: Fault, dataplane: type[Dataplane], report: 
     for file in ("topology.yaml", "resources.yaml", "flows.yaml", "bundle.json", "expected.json", "observed.json"):
         assert (bundle / file).is_file()
     assert (bundle / "capture.pcapng").stat().st_size > len(pcapng([]))
-    forwarding = r"^-A FORWARD|^\t+type filter hook forward"
+    forwarding = r" -A FORWARD|^\t+type filter hook forward"
     rulesets = [file.read_text() for file in (bundle / "rulesets").glob("*.txt")]
     assert any(re.search(forwarding, text, re.MULTILINE) for text in rulesets)
 
