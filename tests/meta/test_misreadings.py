@@ -83,7 +83,10 @@ def test_misreadings_have_names_of_their_own_and_expectations_that_exist() -> No
 def test_every_expectation_catches_something() -> None:
     """Whoever adds an expectation adds a fault or a misreading that it catches, in a module beside this one."""
     modules = [import_module(path.stem) for path in Path(__file__).parent.glob("*.py") if "test_" not in path.name]
-    tuples = [value for module in modules for value in vars(module).values() if isinstance(value, tuple)]
+    values = [value for module in modules for value in vars(module).values()]
+    tuples = [value for value in values if isinstance(value, tuple)]
     faults = {each.caught_by for found in tuples for each in found if isinstance(each, Fault)}
     misread = {name for found in tuples for each in found if isinstance(each, Misreading) for name in each.caught_by}
-    assert sorted(CASES.keys() - faults - misread) == []
+    # Broken accelerators by the expectation that each names.
+    broken = {name for found in values if isinstance(found, dict) for name in found.values() if isinstance(name, str)}
+    assert sorted(CASES.keys() - faults - misread - broken) == []
