@@ -40,7 +40,7 @@ OLDEST_KERNEL = (5, 10)
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
 
 # What needs BPF and bcc; the dataplanes themselves do without.
-_BPF_PLUGINS = "--accelerator xdp, sockmap (to come)"
+_BPF_PLUGINS = "--accelerator xdp, sockmap"
 
 _SIDECARS = "topologies with sidecars"
 
@@ -142,7 +142,7 @@ def _kernel() -> Finding:
 def _cgroup() -> Finding:
     mounts = _mounted("cgroup2")
     detail = f"mounted at {mounts[0]}" if mounts else "not mounted"
-    return Finding("cgroup v2", "yes" if mounts else "no", detail, "sockmap (to come)")
+    return Finding("cgroup v2", "yes" if mounts else "no", detail, "--accelerator sockmap")
 
 
 def _bpf() -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,6 +19,7 @@ from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.netlink import Message
 from lab.fabric.plan import UNDERLAY, PlannedPort, plan
 from lab.fabric.programs import Programs
+from lab.fabric.surroundings import Surroundings
 from lab.fabric.tunnels import lay_tunnels
 from lab.topology import Address, Topology
 
@@ -101,6 +103,9 @@ class Lab:
             {name: _end_port(hosts[name], self._plan.ports[name]) for name in self._plan.ends}
         )
         self.barrier = self._built.barrier
+        for name, node in self.nodes.items():
+            own = [each.name for each in self.topology.workloads.values() if each.node == name]
+            node.surroundings = Surroundings({workload: hosts[workload] for workload in own}, self._cgroup)
         try:
             lay_tunnels(self.topology, self.nodes)
         except BaseException:
@@ -133,6 +138,9 @@ class Lab:
             self._programs = Programs()
             self._stack.callback(self._programs.close)
         return self._programs
+
+    def _cgroup(self) -> Path | None:
+        return self.programs.cgroup
 
     @contextmanager
     def mute(self) -> Iterator[None]:

@@ -13,9 +13,22 @@ from typing import Any, Final
 
 from lab.errors import HostError
 from lab.fabric import settings
-from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode, attach_xdp, load
+from lab.fabric.bpf import (
+    BpfLink,
+    BpfMap,
+    BpfObject,
+    BpfProgram,
+    BpfSource,
+    ProgramKind,
+    XdpLink,
+    XdpMode,
+    attach_xdp,
+    load,
+    member_offsets,
+)
 from lab.fabric.namespace import Result, in_namespace
 from lab.fabric.node import Completed
+from lab.fabric.surroundings import Surroundings
 
 __all__ = ["NamespaceNode", "spawn", "tool_path"]
 
@@ -29,6 +42,7 @@ class NamespaceNode:
     def __init__(self, name: str, descriptor: int) -> None:
         self._name = name
         self._descriptor = descriptor
+        self.surroundings = Surroundings()
 
     def __repr__(self) -> str:
         return f"NamespaceNode({self._name!r})"
@@ -96,6 +110,18 @@ class NamespaceNode:
     def attach_xdp(self, program: BpfProgram, interface: str, mode: XdpMode | None = None) -> XdpLink:
         """Attach an XDP program to an interface of the namespace; see ``lab.fabric.bpf.attach_xdp``."""
         return self.inside(partial(attach_xdp, program, interface, mode))
+
+    def attach_sockets(self, join: BpfProgram, send: BpfProgram, sockets: BpfMap) -> BpfLink:
+        """Have programs told of sockets, and of what is sent on those in the map; see ``lab.fabric.surroundings``."""
+        return self.surroundings.attach(join, send, sockets)
+
+    def workload_cookies(self) -> Mapping[str, int]:
+        """The kernel's numbers of the namespaces of the node's workloads, by workload."""
+        return self.surroundings.cookies()
+
+    def member_offsets(self, paths: Sequence[str]) -> Mapping[str, int | None]:
+        """Where the kernel has members of its structures; see ``lab.fabric.bpf.btf``."""
+        return member_offsets(paths)
 
     def interfaces(self) -> tuple[dict[str, Any], ...]:
         """The interfaces as the kernel tells them: pyroute2's link messages."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from lab.fabric.bpf import BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode
+from lab.fabric.bpf import BpfLink, BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode
 
 __all__ = ["Completed", "Node"]
 
@@ -66,5 +66,24 @@ class Node(Protocol):
         """Attach an XDP program to an interface: natively, else generically; or only in ``mode``.
 
         It is at work until the link is closed. Raises BpfError, also when the interface has another's program already.
+        """
+        ...
+
+    def attach_sockets(self, join: BpfProgram, send: BpfProgram, sockets: BpfMap) -> BpfLink:
+        """Have ``join`` (sock_ops) told of all sockets of the lab's programs, and ``send`` (sk_msg) of what is sent.
+
+        The first is at work until the link is closed; the second on sockets that are in the map, as long as there is a
+        map. Raises HostError when the host has no cgroup v2, BpfError when the kernel refuses.
+        """
+        ...
+
+    def workload_cookies(self) -> Mapping[str, int]:
+        """The kernel's numbers of the network namespaces of the node's workloads, by workload; raises HostError."""
+        ...
+
+    def member_offsets(self, paths: Sequence[str]) -> Mapping[str, int | None]:
+        """Where the node's kernel has members of its structures, each ``struct.member``; None for one it has not.
+
+        Raises HostError when that kernel does not tell.
         """
         ...

@@ -156,7 +156,7 @@ class EndpointPolicy:
     """A local workload: its interface on the node, its addresses, and what holds for it, in order.
 
     After the last tier the profiles are asked in order; a packet that none of them decides is dropped. A
-    profile that the snapshot does not hold drops everything that reaches it.
+    profile that the snapshot does not hold drops everything that reaches it. ``sidecar``: an Envoy stands before it.
     """
 
     interface: str
@@ -164,6 +164,7 @@ class EndpointPolicy:
     addresses: tuple[Address, ...]
     tiers: tuple[TierPolicies, ...]
     profiles: tuple[str, ...]
+    sidecar: bool = False
 
 
 @dataclass(frozen=True, slots=True)

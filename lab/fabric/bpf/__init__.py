@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """BPF programs: compiled with bcc once and kept, loaded and attached by system calls, held by descriptors alone."""
 
+from lab.fabric.bpf.btf import member_offsets
 from lab.fabric.bpf.compiler import BpfSource, shipped_bpf
 from lab.fabric.bpf.links import BpfLink, XdpLink, XdpMode, attach_cgroup, attach_sockets, attach_tc, attach_xdp
 from lab.fabric.bpf.load import BpfObject, load
@@ -26,5 +27,6 @@ __all__ = [
     "attach_tc",
     "attach_xdp",
     "load",
+    "member_offsets",
     "shipped_bpf",
 ]

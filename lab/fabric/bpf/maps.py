@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.errors import BpfError
+from lab.fabric.bpf.btf import load_value_type
 from lab.fabric.bpf.syscall import Command, address_of, bpf
 
 __all__ = ["MAP_MMAPABLE", "MAP_NO_PREALLOC", "BpfMap", "MapDefinition", "MapKind"]
@@ -26,8 +27,9 @@ MAP_MMAPABLE: Final = 1 << 10
 _ELEMENT: Final = struct.Struct("=IxxxxQQQ")
 # in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
 _BATCH: Final = struct.Struct("=QQQQIIQQ")
-# map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node, name
-_CREATE: Final = struct.Struct("=IIIIIII16s")
+# map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node, name, map_ifindex, btf_fd, key and
+# value type in it
+_CREATE: Final = struct.Struct("=IIIIIII16sIIII")
 
 
 class MapKind(IntEnum):
@@ -42,6 +44,7 @@ class MapKind(IntEnum):
     SOCKMAP = 15
     SOCKHASH = 18
     LRU_PERCPU_HASH = 10
+    SK_STORAGE = 24
 
 
 _PER_CPU: Final = (MapKind.PERCPU_HASH, MapKind.PERCPU_ARRAY, MapKind.LRU_PERCPU_HASH)
@@ -195,7 +198,14 @@ def _create(definition: MapDefinition) -> int:
 def _create_once(definition: MapDefinition) -> int:
     name = definition.name.encode()[:15]
     sizes = definition.kind, definition.key_size, definition.value_size, definition.max_entries, definition.flags
-    return bpf(Command.MAP_CREATE, bytearray(_CREATE.pack(*sizes, 0, 0, name)))
+    if definition.kind != MapKind.SK_STORAGE:
+        return bpf(Command.MAP_CREATE, bytearray(_CREATE.pack(*sizes, 0, 0, name, 0, 0, 0, 0)))
+    # What is kept with sockets is the one kind of map that the kernel makes only with types.
+    types = load_value_type(definition.value_size)
+    try:
+        return bpf(Command.MAP_CREATE, bytearray(_CREATE.pack(*sizes, 0, 0, name, 0, types, 1, 2)))
+    finally:
+        os.close(types)
 
 
 def _lift_memory_limit() -> None:

@@ -35,6 +35,7 @@ class Command(IntEnum):
     PROG_TEST_RUN = 10
     PROG_FD_BY_ID = 13
     INFO_BY_FD = 15
+    BTF_LOAD = 18
     MAP_UPDATE_BATCH = 26
     LINK_CREATE = 28
     LINK_UPDATE = 29

@@ -95,7 +95,14 @@ class Attachments:
     def workload(self, key: ThingKey, workload: Workload) -> EndpointPolicy:
         """What holds for a workload."""
         tiers = self._tiers_of(self._attached.get(key, 0), _NORMAL)
-        return EndpointPolicy(workload.interface, workload.name, workload.addresses, tiers, profiles_of(workload))
+        return EndpointPolicy(
+            workload.interface,
+            workload.name,
+            workload.addresses,
+            tiers,
+            profiles_of(workload),
+            sidecar=workload.sidecar is not None,
+        )
 
     def host_endpoint(self, key: ThingKey, interface: str, endpoint: HostEndpoint) -> HostPolicy:
         """What holds for an interface that a host endpoint covers."""

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever is said arrives, whole and in order, by TCP, on sockets in the map, and through the map."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sockmap_world import LEGS, PATHS, SHAPES, World, world, wrong
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+# Of each leg, of which there are four, and path: 10,000 connections and 10 GB on a path at night, a tenth otherwise.
+NIGHTLY = os.environ.get("POLICYLAB_NIGHTLY") == "1"
+LEAST_CONNECTIONS = 2500 if NIGHTLY else 250
+LEAST_BYTES = 2_500_000_000 if NIGHTLY else 250_000_000
+EXAMPLES = 80 if NIGHTLY else 8
+SHAPES_A_ROUND, AT_ONCE = 4, 8
+LONG = 1 << 30 if NIGHTLY else 1 << 26
+
+Shape = dict[str, Any]
+
+AT_EDGE = ("edge", 65536, 4096, 0)
+# A queue that overruns while its reader rests: down to TCP, and up again when all is read.
+OVERRUN: Shape = {
+    "turns": [[0, 12_000_000, 200_000, 0, False], [1, 1, 1, 0, True], [0, 1000, 10, 0, True]],
+    "readers": [AT_EDGE, ("poll", 65536, 2_000_000, 0.2)],
+    "early": [True, True],
+}
+# A reader that sleeps inside recv() until it has all.
+WAITING: Shape = {
+    "turns": [[0, 300_000, 3000, 0, False], [1, 1, 1, 0, True]] * 20,
+    "readers": [AT_EDGE, ("waitall", 262_144, 1, 0)],
+    "early": [True, True],
+}
+
+
+@pytest.fixture(scope="module")
+def sockmap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("sockmap")) as made:
+        yield made
+
+
+def talk(sockmap: World, name: str, path: str, shapes: list[Shape], patience: int = 60) -> Any:
+    """Have conversations on a path: what came of them, and by how much counters grew."""
+    before = sockmap.counters()
+    with sockmap.path(path), sockmap.talkers(sockmap.leg(name, plain=path == "plain"), patience) as talkers:
+        outcomes = talkers.play(shapes)
+    after = sockmap.counters()
+    return outcomes, {name: after[name] - before[name] for name in after}
+
+
+@pytest.mark.timeout(3600 if NIGHTLY else 300)
+@pytest.mark.parametrize("leg", LEGS)
+def test_conversations_on_each_path_give_the_same_bytes_in_the_same_order(sockmap: World, leg: str) -> None:
+    total: Counter[str] = Counter()
+
+    def check(shapes: list[Shape]) -> None:
+        """The same on each path; what was sent is added up."""
+        for path in PATHS:
+            outcomes, counted = talk(sockmap, leg, path, shapes)
+            assert wrong(outcomes) == [], path
+            assert counted["order.violated"] == 0
+            assert (counted["sockets.joined"] > 0) == (path != "plain")
+            assert (counted["redirected.bytes"] > 0) == (path == "redirected")
+            # A blocking read that says EAGAIN is known of sockets in the map, and of no other.
+            assert path != "plain" or not any(near["spurious"] + far["spurious"] for near, far in outcomes)
+            total[path] += len(outcomes)
+            total[f"{path} bytes"] += sum(near["sent"][0] + far["sent"][0] for near, far in outcomes)
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), report_multiple_bugs=False)
+    @given(shapes=st.lists(SHAPES, min_size=SHAPES_A_ROUND, max_size=SHAPES_A_ROUND))
+    def hold(shapes: list[Shape]) -> None:
+        check(shapes * AT_ONCE)
+
+    hold()
+    check([OVERRUN] * 2)
+    assert sockmap.counters()["downgrades"] > 0
+    missing = max(0, LEAST_BYTES - total["plain bytes"])
+    check([{"turns": [[0, missing + 1, 1 << 17, 0, False]], "readers": [AT_EDGE, AT_EDGE], "early": [True, True]}])
+    for path in PATHS:
+        assert total[path] >= LEAST_CONNECTIONS
+        assert total[f"{path} bytes"] >= LEAST_BYTES
+    assert sockmap.accelerator.known() == 0
+
+
+@contextmanager
+def flickering(sockmap: World) -> Iterator[None]:
+    """With a switch that goes off and on all the time."""
+    over = threading.Event()
+
+    def switch() -> None:
+        while not over.wait(0.002):
+            sockmap.accelerator.join_only()
+            over.wait(0.002)
+            sockmap.accelerator.resume()
+
+    switching = threading.Thread(target=switch)
+    switching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        switching.join()
+
+
+def flicker(sockmap: World, shape: Shape, patience: int) -> None:
+    """Have conversations while the accelerator is switched off and on."""
+    with flickering(sockmap):
+        shapes = [shape] * (800 if NIGHTLY else 40)
+        outcomes, counted = talk(sockmap, "veth-ipv4", "redirected", shapes, patience)
+    assert wrong(outcomes) == []
+    assert counted["order.violated"] == 0
+    assert counted["upgrades"] > 20
+
+
+@pytest.mark.parametrize("shape", [WAITING, OVERRUN], ids=["waiting", "overrun"])
+def test_conversations_survive_a_switch_that_goes_off_and_on(sockmap: World, shape: Shape) -> None:
+    flicker(sockmap, shape, 60)
+
+
+@pytest.mark.timeout(3600 if NIGHTLY else 300)
+@pytest.mark.parametrize("path", PATHS)
+def test_a_long_conversation_arrives_whole(sockmap: World, path: str) -> None:
+    turns = [[0, LONG, 1 << 20, 0, False], [1, LONG, 1 << 14, 0, False]]
+    shape = {"turns": turns, "readers": [AT_EDGE, AT_EDGE], "early": [True, True]}
+    outcomes, counted = talk(sockmap, "veth-ipv4", path, [shape])
+    assert wrong(outcomes) == []
+    assert counted["order.violated"] == 0
+    assert (counted["redirected.bytes"] > 0) == (path == "redirected")
