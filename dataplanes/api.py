@@ -135,6 +135,7 @@ class Capability(Enum):
     DO_NOT_TRACK = "host.do-not-track"
     NAT_OUTGOING = "host.nat-outgoing"
     TUNNELS = "host.tunnels"
+    L7_HTTP = "l7.http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,10 @@ TRAITS: Final[Mapping[Capability, Trait]] = {
     Capability.DO_NOT_TRACK: Trait("policy ahead of connection tracking", "extended"),
     Capability.NAT_OUTGOING: Trait("masquerade of what leaves a pool", "extended"),
     Capability.TUNNELS: Trait("VXLAN between nodes let through, and taken from nobody else", "extended"),
+    Capability.L7_HTTP: Trait(
+        "requests judged by `http` matches: of the lab's sidecars, which serve every dataplane, whatever it declares",
+        "extended",
+    ),
 }
 DEFAULT_CAPABILITIES: Final = frozenset(each for each, trait in TRAITS.items() if trait.default)
 

@@ -29,6 +29,8 @@ from lab.schema import StrictModel, validate
 __all__ = ["Case", "ExpectedFlow", "Step", "load_cases", "parse_case"]
 
 _CASES, _TOPOLOGIES = "cases", "topologies"
+_OF_SIDECARS = frozenset({Capability.L7_HTTP})
+"""What the lab's sidecars do whichever dataplane is below them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Case:
         ``capabilities`` are those that the claim itself needs. Flows of another family or protocol that is not
         declared are left out, so that a dataplane for IPv4 or for TCP alone is still held to the rest.
         """
-        declared = frozenset(declared)
+        declared = frozenset(declared) | _OF_SIDECARS
         if not self.capabilities <= declared:
             return None
         steps = tuple(

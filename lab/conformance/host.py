@@ -5,11 +5,26 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from dataplanes.api import TRAITS, Capability
+from dataplanes.api import TRAITS, Capability, HostError
+from lab.sidecar.envoy import envoy_path
 
-__all__ = ["too_old"]
+__all__ = ["lacking", "too_old"]
+
+
+def lacking(capabilities: Collection[Capability]) -> str | None:
+    """What the host lacks of what is needed, and what would mend it; None when it has all."""
+    reason = too_old(capabilities)
+    return _without_envoy() if reason is None and Capability.L7_HTTP in capabilities else reason
+
+
+def _without_envoy() -> str | None:
+    try:
+        envoy_path()
+    except HostError as error:
+        return str(error)
+    return None
 
 
 def too_old(capabilities: Iterable[Capability]) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 from lab.conformance.apart_judge import ApartJudge
 from lab.conformance.case import Case, load_cases
 from lab.conformance.generated import EXPECTATION, TITLE
-from lab.conformance.host import too_old
+from lab.conformance.host import lacking as host_lacks
 from lab.conformance.judged import Judged
 from lab.conformance.outcomes import NOT_SUPPORTED
 from lab.conformance.promises import PROMISES
@@ -33,7 +33,7 @@ class Expectations:
             lacking = ", ".join(sorted(each.value for each in case.capabilities - judged.capabilities))
             # It can also be that what it declares leaves no flow to be sent.
             pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {lacking or 'any of its flows'}")
-        if (reason := too_old(case.capabilities)) is not None:
+        if (reason := host_lacks(case.capabilities)) is not None:
             pytest.skip(reason)
         conclude(judged, case.id, judge.hold_case(met))
 

@@ -12,11 +12,13 @@ from lab.errors import HostError
 from lab.fabric.namespace_node import NamespaceNode
 from lab.sidecar.bootstrap import INBOUND_PORT, OUTBOUND_PORT
 
-__all__ = ["SIDECAR_USER", "redirect"]
+__all__ = ["SIDECAR_USER", "TOOLS", "redirect"]
 
 SIDECAR_USER: Final = 1337
 """Istio's; nothing else in a workload runs as this user."""
 
+TOOLS: Final = ("iptables-restore", "ip6tables-restore")
+"""One a family."""
 _RULES: Final = f"""\
 *nat
 -A PREROUTING -p tcp -j REDIRECT --to-ports {INBOUND_PORT}
@@ -29,7 +31,7 @@ COMMIT
 
 def redirect(host: NamespaceNode) -> None:
     """Put the rules in a workload's namespace, with which they go; raises HostError where they cannot be had."""
-    for tool in ("iptables-restore", "ip6tables-restore"):
+    for tool in TOOLS:
         ended = host.run([tool, "--noflush"], stdin=_RULES)
         if ended.returncode:
             raise HostError(

@@ -16,6 +16,7 @@ from host_misreadings import HOST_MISREADINGS
 from kubernetes_misreadings import KUBERNETES_MISREADINGS
 from misread import Misreading
 from policy_misreadings import POLICY_MISREADINGS
+from request_misreadings import REQUEST_MISREADINGS
 from rule_misreadings import RULE_MISREADINGS
 
 from dataplanes.iptables import IptablesDataplane
@@ -29,7 +30,14 @@ from lab.topology import Flow, Topology
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 CASES = {case.id: case for case in load_cases()}
-ALL = (*POLICY_MISREADINGS, *RULE_MISREADINGS, *KUBERNETES_MISREADINGS, *ADMIN_MISREADINGS, *HOST_MISREADINGS)
+ALL = (
+    *POLICY_MISREADINGS,
+    *RULE_MISREADINGS,
+    *KUBERNETES_MISREADINGS,
+    *ADMIN_MISREADINGS,
+    *HOST_MISREADINGS,
+    *REQUEST_MISREADINGS,
+)
 
 
 class Labs:

@@ -74,7 +74,7 @@ def test_a_step_asks_about_no_flow_twice(case: Case) -> None:
 
 
 # What a flow needs is left out of the account, and so is what every dataplane has.
-OPTIONAL = {each for each in Capability if each.value.startswith(("policy.", "host.", "update."))}
+OPTIONAL = {each for each in Capability if each.value.startswith(("policy.", "host.", "update.", "l7."))}
 
 
 @every_case
@@ -86,6 +86,8 @@ def test_the_declared_capabilities_are_those_that_the_resources_need(case: Case)
         needed.add(Capability.HOST_ENDPOINTS)  # what a workload may send its own node is a setting, the default too
     if case.topology.get("encapsulation") == "vxlan":
         needed.add(Capability.TUNNELS)
+    if any("http" in flow.entry for step in case.steps for flow in step.flows):
+        needed.add(Capability.L7_HTTP)
     declared = case.capabilities & OPTIONAL
     # A case about bare workloads needs profiles (their absence) without defining any.
     assert needed <= declared <= needed | {Capability.PROFILES}
