@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": "lab.cli.explain:explain",
     "gc": "lab.cli.gc:gc",
     "lint": "lab.cli.lint:lint",
+    "new-dataplane": "lab.cli.new_dataplane:new_dataplane",
     "replay": "lab.cli.replay:replay",
     "verify": "lab.cli.verify:verify",
 }

@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "topologies/README.md", *(ROOT / "docs").rglob("*.md")]
 )
+FOLLOWED = ROOT / "docs/how-to/write-a-dataplane.md"
+"""A page with a test of its own, which does more than run its commands."""
 POLICYLAB = Path(sys.executable).with_name("policylab")
 LONG = {"conformance", "test", "bench"}
 """Commands that take minutes: they have tests of their own, so only their options are looked at here."""
@@ -72,14 +74,16 @@ def commands(page: Path) -> Iterator[Command]:
                 yield Command(tuple(words[1:]), int(exits[1]) if exits else 0, output)
 
 
-RUN = {page: [command for command in commands(page) if command.words[0] not in LONG] for page in PAGES}
+RUN = {
+    page: [command for command in commands(page) if command.words[0] not in LONG] for page in PAGES if page != FOLLOWED
+}
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A directory with the shipped topologies, all files that the pages tell to save, and their plugins installed."""
     (tmp_path / "topologies").symlink_to(ROOT / "topologies")
-    for page in PAGES:
+    for page in RUN:
         for name, text in SAVED.findall(page.read_text()):
             file = tmp_path / name
             assert not file.exists(), f"two pages save {name}"
