@@ -13,6 +13,7 @@ __all__ = [
     "HostError",
     "LabError",
     "LabErrors",
+    "NoLabError",
     "Place",
     "PolicyError",
     "TopologyError",
@@ -109,3 +110,7 @@ class HostError(LabError):
     """This host cannot do what was asked: not root, a tool or a kernel feature is missing."""
 
     exit_code = 3
+
+
+class NoLabError(HostError):
+    """This host cannot have a lab that was asked for, or a plugin cannot work in it here; nothing was judged."""

@@ -18,7 +18,7 @@ from lab.conformance.harness import Harness
 from lab.conformance.judged import combined_name
 from lab.conformance.results import Results
 from lab.conformance.scenario import Entry, LoadedScenario, Scenario
-from lab.errors import DataplaneError
+from lab.errors import DataplaneError, HostError, NoLabError
 from lab.oracle import Oracle
 from lab.policy.resources import Resources
 
@@ -101,7 +101,7 @@ class Pool:
 
         With a ``directory`` the scenario is written there first, and the outcome's places point into its files; a
         recorder keeps the packets on their way; ``unaccelerated``, the accelerators are suspended meanwhile. Raises
-        LabError when it does not load, HostError when the lab cannot be had; a failing plugin is an outcome.
+        LabError when it does not load, NoLabError when the lab cannot be had; a failing plugin is an outcome.
         """
         loaded = scenario.load(directory)
         verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
@@ -152,7 +152,16 @@ class Pool:
             while len(self._open) >= KEPT_LABS:
                 self._close(next(iter(self._open)))
             with ExitStack() as stack:
-                harness = stack.enter_context(Harness(loaded.topology, dataplane, self.accelerators))
+                try:
+                    harness = stack.enter_context(Harness(loaded.topology, dataplane, self.accelerators))
+                except HostError as error:
+                    raise NoLabError(
+                        error.what,
+                        place=error.place,
+                        value=error.value,
+                        allowed=error.allowed,
+                        next_step=error.next_step,
+                    ) from error
                 self._open[name] = _Kept(harness, stack.pop_all())
         self._open.move_to_end(name)
         return self._open[name]

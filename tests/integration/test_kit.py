@@ -56,7 +56,7 @@ def empty(tmp_path: Path) -> Path:
 
 
 def suite(empty: Path, plugins: Path, *words: str) -> CompletedProcess[str]:
-    return run([sys.executable, "-m", "pytest", "--pyargs", "lab.conformance", *words], empty, plugins)
+    return run([sys.executable, "-m", "pytest", "--pyargs", "lab.conformance", *words], empty, plugins, seconds=280)
 
 
 def outcomes(directory: Path, dataplane: str) -> dict[str, str]:
