@@ -292,3 +292,11 @@ def test_node_takes_no_packet_of_its_own_address_back_from_another_nodes_port(
         service(), ON_NODE_1[family], hep(), policy("o", egress=[ALLOW]), pre_dnat("d", ingress=[DENY]), nodes=NODES
     )
     assert early.rule("node-1", "node-2", *NODE_PORT, family=family)[1] == "d"
+
+
+@pytest.mark.parametrize(("kind", "translated"), [(128, True), (135, False), (136, False), (129, False)])
+def test_of_icmpv6_what_is_tracked_is_masqueraded(lab: Lab, kind: int, *, translated: bool) -> None:
+    known = gnp({"selector": "pod == 'd'", "types": ["Ingress"], "ingress": [{**ALLOW, **from_("fd00:18:1::1")}]})
+    judge = lab(pool("pods", "fd00:18:1::/64", natOutgoing=True), known, nodes=NODES)
+    assert judge.allows("x/a", "y/d", "ICMPv6", None, family=6, icmp=(kind, 0)) is not translated
+    assert judge.allows("x/a", "y/d", "UDP", 80, family=6) is False

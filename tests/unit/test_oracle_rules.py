@@ -302,3 +302,14 @@ def test_user_label_under_reserved_prefix_is_stripped(lab: Lab) -> None:
     forged = {"x/b": {"node": "node-1", "labels": {"pcns.ns": "y", "pcsa.role": "admin", "pod": "b"}}}
     judge = lab(onto("d", allow(source={"selector": "pcns.ns == 'y' || pcsa.role == 'admin'"})), workloads=forged)
     assert judge.senders("y/d") == {"y/c"}
+
+
+def test_number_beside_a_name_counts_at_an_address_whose_set_passes_and_whose_pod_does_not(lab: Lab) -> None:
+    """The set is whom the selector finds; the name belongs to the pod, which it does not find, the number to nobody."""
+    covering = calico("GlobalNetworkSet", "s", {"nets": ["198.18.1.1/32"]}, labels={"list": "1"})
+    side = {"selector": "list == '1'", "ports": ["http", 53]}
+    spec = {"selector": "pod == 'c'", "types": ["Egress"], "egress": [allow(protocol="TCP", destination=side)]}
+    assert not lab(gnp(spec), covering).allows("y/c", "x/a", "TCP", 80)
+    assert lab(gnp(spec), covering).allows("y/c", "x/a", "TCP", 53)
+    both = {**spec, "egress": [allow(protocol="TCP", destination={**side, "ports": ["http", 80]})]}
+    assert lab(gnp(both), covering).allows("y/c", "x/a", "TCP", 80)

@@ -112,3 +112,9 @@ def test_tunnel_of_a_node_that_leaves_ipv6_alone_is_open(lab: Lab) -> None:
     judge = lab(felix("node.node-1", ipv6Support=False), hep())
     assert judge.allows("client", "node-1", *VXLAN, family=6)
     assert not judge.allows("client", "node-1", *VXLAN, family=4)
+
+
+def test_endpoint_found_by_an_address_is_not_that_of_the_tunnel(lab: Lab) -> None:
+    judge = lab(hep(interface=None, expectedIPs=["198.19.0.11"]), forward("f", ingress=[DENY]))
+    assert judge.allows("x/b", "x/a")
+    assert judge.rule("client", "x/a")[1] == "f"

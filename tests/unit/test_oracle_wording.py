@@ -250,6 +250,13 @@ def test_icmp_headers_are_told(lab: Lab, match: Document, wanted: str) -> None:
     assert missed(judge, *STRANGER, "ICMP") == [(next(iter(match)), wanted, "type 8 code 0")]
 
 
+def test_family_that_a_protocol_implies_is_told(lab: Lab) -> None:
+    judge = lab(onto("a", {"action": "Allow", "protocol": "ICMP"}))
+    implied = ("ipVersion", "4 (implied by protocol ICMP)", "6")
+    assert missed(judge, *STRANGER, 1, family=6) == [implied]
+    assert missed(judge, *STRANGER, family=6) == [implied, ("protocol", "ICMP", "TCP")]
+
+
 def test_services_are_told(lab: Lab) -> None:
     part: Document = {
         "apiVersion": "discovery.k8s.io/v1",

@@ -174,6 +174,8 @@ KINDS = [
     ("kind: §[a]\napiVersion: v1", "kind must be text"),
     ("§- a\n- b", "the document is not a resource"),
     ("§just text", "the document is not a resource"),
+    ("- §a\n- {kind: Tier, apiVersion: projectcalico.org/v3, metadata: {name: t}}", "[0] is not a resource"),
+    ("{kind: §Secrets, apiVersion: v1, items: [{kind: Tier}]}", "kind is unknown"),
     ("kind: §FooList\napiVersion: v1", "kind is unknown"),
     ("§kind: Tier\napiVersion: projectcalico.org/v3", "the document has no 'metadata', which it needs"),
     ("kind: Tier\napiVersion: projectcalico.org/v3\nmetadata: {§name: }", "metadata.name "),

@@ -224,7 +224,9 @@ def test_setting_that_is_not_modelled_is_refused_unless_it_is_the_default(faults
     other = str(not default).lower() if isinstance(default, bool) else "other"
     assert faults(resource("FelixConfiguration", f"{{{key}: {good}}}", "default")) == []
     (told,) = faults(resource("FelixConfiguration", f"{{{key}: §{other}}}", "default"))
-    assert told.startswith(f"spec.{key} can change verdicts, and the lab does not model how | ")
+    allowed = "no such key" if default is None else f"{good}, or no such key" if isinstance(default, bool) else None
+    said = f"{default}, or no such key" if allowed is None else allowed
+    assert told.startswith(f"spec.{key} can change verdicts, and the lab does not model how | {said}")
 
 
 @pytest.mark.parametrize(
@@ -240,6 +242,10 @@ def test_setting_that_is_not_modelled_is_refused_unless_it_is_the_default(faults
             "spec.defaultEndpointToHostAction is not an action | Drop, Return, Accept",
         ),
         ("{defaultEndpointToHostAction: §true}", "spec.defaultEndpointToHostAction is not an action"),
+        (
+            "{failsafeInboundHostPorts: [{port: §true}]}",
+            "spec.failsafeInboundHostPorts[0].port is not a port number | a number from 1 to 65535",
+        ),
         ("{ipForwarding: §No}", "spec.ipForwarding is neither of the two | Enabled, Disabled"),
         ("{ipForwarding: §true}", "spec.ipForwarding is neither of the two"),
         ("{ipv6Support: §maybe}", "spec.ipv6Support must be true or false"),
