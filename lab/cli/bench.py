@@ -12,7 +12,14 @@ from lab.report.terminal import say
 
 __all__ = ["bench"]
 
-BENCHMARKS = {"lab": "lab.bench.fabric", "scale": "lab.bench.scale", "verdicts": "lab.bench.verdicts"}
+BENCHMARKS = {
+    "lab": "lab.bench.fabric",
+    "scale": "lab.bench.scale",
+    "sidecar": "lab.bench.sidecar",
+    "verdicts": "lab.bench.verdicts",
+}
+WITH_MORE = ("sidecar",)
+"""Benchmarks that leave most of what they could measure out, unless they are told not to."""
 
 
 @click.command(short_help="Measure two things side by side, as ratios.")
@@ -23,7 +30,11 @@ BENCHMARKS = {"lab": "lab.bench.fabric", "scale": "lab.bench.scale", "verdicts":
 @click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the results."
 )
-def bench(what: str, rounds: int, output: str) -> None:
+@click.option("--full", is_flag=True, help=f"All there is to measure, for hours: {', '.join(WITH_MORE)}.")
+def bench(what: str, rounds: int, output: str, *, full: bool) -> None:
     """Measure WHAT on this machine; only the ratios carry over to others."""
-    result = import_module(BENCHMARKS[what]).run(rounds)
+    if full and what not in WITH_MORE:
+        raise click.UsageError(f"bench {what} measures all that it can; --full is for {', '.join(WITH_MORE)}")
+    module = import_module(BENCHMARKS[what])
+    result = module.run(rounds, module.FULL) if full else module.run(rounds)
     say(json.dumps(result.to_dict(), indent=1) if output == "json" else "\n".join(result.table()))
