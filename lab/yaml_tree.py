@@ -20,7 +20,7 @@ from lab.errors import LabError, Place
 
 __all__ = ["MAX_DEPTH", "MAX_VALUES", "Builder", "Node", "Step"]
 
-MAX_VALUES = 1_000_000
+MAX_VALUES = 2_000_000
 """The most values (scalars, lists, mappings) of one file, every use of an anchor counted in full."""
 MAX_DEPTH = 100
 """The deepest nesting; the deepest resource that the API knows has about 15 levels."""

@@ -21,6 +21,7 @@ EXIT_INTERRUPTED = 130
 
 COMMANDS = {
     "bench": "lab.cli.bench:bench",
+    "blocklist": "lab.cli.blocklist:blocklist",
     "compare": "lab.cli.compare:compare",
     "conformance": "lab.cli.conformance:conformance",
     "diff": "lab.cli.diff:diff",
