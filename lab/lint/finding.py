@@ -24,6 +24,7 @@ CATALOGUE: dict[str, str] = {
     "lint.port-nobody-declares": "a rule names a port that nobody declares for its protocol",
     "lint.profile-missing": "a profile is referred to that nobody defines: its endpoint is closed both ways",
     "lint.profile-unused": "no workload and no host endpoint refers to a profile",
+    "lint.rule-fails-closed": "a rule holds a kind of peer or port that nobody knows, so it denies everything",
     "lint.rule-matches-nobody": "nobody in the topology is what a rule asks of one side",
     "lint.rule-never-matches": "a rule contradicts itself: no packet can ever match it",
     "lint.rule-shadowed": "rules that are asked before decide all that a rule matches",

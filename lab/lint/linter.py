@@ -11,7 +11,7 @@ from lab.lint.finding import Findings
 from lab.lint.names import lost_accounts, lost_labels, lost_ports, lost_profiles, lost_services, lost_tiers
 from lab.lint.nobody import Labels, nobody_asked, nobody_selected
 from lab.lint.passed_over import passed_over
-from lab.lint.policies import http_without_sidecar, left_out_rules, pointless_deletes, unreachable_rules
+from lab.lint.policies import closed_rules, http_without_sidecar, left_out_rules, pointless_deletes, unreachable_rules
 from lab.lint.scene import Scene
 from lab.lint.shadows import shadowed_rules
 from lab.lint.staged import staged_changes
@@ -38,7 +38,10 @@ def lint(topology: Topology, resources: Resources, flows: Sequence[Flow] | None 
         lost_labels(scene, labels),
         *(check(scene) for check in (lost_accounts, lost_ports, lost_profiles, lost_services, lost_tiers)),
         *(check(scene) for check in (unused_profiles, unused_sets, unused_tiers)),
-        *(check(scene) for check in (http_without_sidecar, left_out_rules, pointless_deletes, unreachable_rules)),
+        *(
+            check(scene)
+            for check in (closed_rules, http_without_sidecar, left_out_rules, pointless_deletes, unreachable_rules)
+        ),
         *(check(scene) for check in (shadowed_rules, one_way_rules)),
         passed_over(scene),
         staged_changes(scene),

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from lab.lint.finding import Finding, Severity
 from lab.lint.scene import AnyRule, Scene, Written, about
+from lab.oracle.admin import unknown_field
 from lab.oracle.staged import identity, staged_action
 from lab.policy.resources import (
     Action,
     AdminPolicy,
+    AdminRule,
     CalicoPolicy,
     Direction,
     KubernetesRule,
@@ -23,6 +25,7 @@ from lab.schema import listing
 
 __all__ = [
     "action_of",
+    "closed_rules",
     "http_without_sidecar",
     "left_out_rules",
     "pointless_deletes",
@@ -93,6 +96,17 @@ def http_without_sidecar(scene: Scene) -> Iterator[Finding]:
         if bare:
             message = f"http is as if not there, so every request is allowed: no sidecar at {listing(sorted(bare))}"
             yield Finding("lint.http-without-sidecar", "warning", rule.place, written.about, message)
+
+
+def closed_rules(scene: Scene) -> Iterator[Finding]:
+    """Admin rules that deny everything, because they would deny or pass something that nobody knows."""
+    for written in scene.rules():
+        rule = written.rule
+        if isinstance(rule, AdminRule) and rule.action is not Action.ALLOW:
+            field = unknown_field(rule, written.direction)
+            if field is not None:
+                message = f"the rule denies everything: {field} holds a kind of entry that nobody knows"
+                yield Finding("lint.rule-fails-closed", "warning", rule.place, written.about, message)
 
 
 def pointless_deletes(scene: Scene) -> Iterator[Finding]:

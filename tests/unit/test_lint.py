@@ -62,6 +62,12 @@ def knp(name: str = "k", namespace: str = "x", **spec: object) -> object:
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
+def anp(*rules: object) -> object:
+    spec = {"priority": 1, "subject": {"namespaces": {}}, "ingress": list(rules)}
+    api = "policy.networking.k8s.io/v1alpha1"
+    return {"apiVersion": api, "kind": "AdminNetworkPolicy", "metadata": {"name": "a"}, "spec": spec}
+
+
 def allow(**rule: object) -> dict[str, object]:
     return {"action": "Allow", **rule}
 
@@ -235,6 +241,12 @@ EARNED: list[tuple[str, str, list[object]]] = [
         "from port 8000",
         [HOST, policy(**UNTRACKED, ingress=[allow(protocol="TCP", destination={"ports": [8000]})])],
     ),
+    ("rule-fails-closed", "from holds a kind", [anp({"action": "Deny", "from": [{"galaxies": {}}]})]),
+    (
+        "rule-fails-closed",
+        "ports holds a kind",
+        [anp({"action": "Pass", "from": [{"namespaces": {}}], "ports": [{"carrierPigeon": {}}]})],
+    ),
     ("http-without-sidecar", "no sidecar at x/a, y/a", [ingress(allow(http={"methods": ["GET"]}))]),
 ]
 
@@ -273,6 +285,7 @@ WELL: list[list[object]] = [
         ingress(deny(source={"selector": "list == 'bad'"})),
     ],
     [knp(podSelector={}, ingress=[{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.0/9"]}}]}])],
+    [anp({"action": "Pass", "from": [{"namespaces": {}}]})],
     [knp("default-deny", podSelector={}, policyTypes=["Ingress", "Egress"])],
     [TIER, policy("early.p", tier="early", types=["Ingress"], ingress=[deny(protocol="SCTP"), {"action": "Pass"}])],
     [
