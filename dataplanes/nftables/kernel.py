@@ -16,6 +16,8 @@ from dataplanes.nftables.words import Json
 __all__ = ["Kernel"]
 
 _TABLE = ("table", "inet", TABLE)
+# What "-" means to nft is /dev/stdin, which a machine without udev has not.
+_STDIN = "/proc/self/fd/0"
 # A table of 100,000 rules takes some seconds.
 _SECONDS = 120.0
 
@@ -28,7 +30,7 @@ class Kernel:
 
     def commit(self, transaction: Transaction) -> None:
         """Put all commands in force at once, or none."""
-        self._run(("nft", "-j", "-f", "-"), json.dumps({"nftables": list(transaction)}))
+        self._run(("nft", "-j", "-f", _STDIN), json.dumps({"nftables": list(transaction)}))
 
     def counted(self) -> Iterator[tuple[str, int]]:
         """For each rule of our table that counts, its chain and the packets that it has seen."""

@@ -48,7 +48,7 @@ class NftablesDataplane:
         try:
             follow(self._graph, snapshot, delta)
             self._commit()
-        except LabError:
+        except BaseException:
             self._graph.undo()
             raise
         self._graph.settle()
@@ -79,9 +79,9 @@ class NftablesDataplane:
             for transaction in transactions(self._graph):
                 self._kernel.commit(transaction)
                 done += 1
-        except LabError as error:
+        except BaseException as error:
             self._known = False
-            if done:
+            if done and isinstance(error, LabError):
                 self._roll_back(error)
             raise
 

@@ -63,6 +63,7 @@ _NFT_TRIALS = (
         "rules were made",
     ),
 )
+_FLOWTABLE = "add table inet trial; add flowtable inet trial flows { hook ingress priority 0; devices = { lo }; }"
 
 
 def main() -> None:
@@ -187,6 +188,8 @@ def _try_tools() -> Iterator[Finding]:
     yield _read_sctp()
     for name, script, done in _NFT_TRIALS:
         yield _try_command(name, ("nft", script), NFTABLES, "nftables", done)
+    needed = "--accelerator flowtable"
+    yield _try_command("flowtables, nft", ("nft", _FLOWTABLE), needed, "nftables", "a flowtable was made")
     yield _try_command("ip", ("ip", "-Version"), "bench lab", "iproute2", "found")
 
 
@@ -198,8 +201,13 @@ def _try_command(name: str, command: tuple[str, ...], needed_for: str, package: 
     except subprocess.TimeoutExpired:
         return Finding(name, "inconclusive", f"{command[0]} took longer than {COMMAND_SECONDS:.0f} s", needed_for)
     if ended.returncode:
-        return Finding(name, "no", last_line(ended.stderr) or f"status {ended.returncode}", needed_for)
+        return Finding(name, "no", _complaint(ended.stderr) or f"status {ended.returncode}", needed_for)
     return Finding(name, "yes", done, needed_for)
+
+
+def _complaint(said: str) -> str:
+    """What is wrong; nft says so first, and then shows where."""
+    return next((line for line in said.splitlines() if line.startswith("Error: ")), last_line(said))
 
 
 def _read_sctp() -> Finding:

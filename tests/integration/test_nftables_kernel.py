@@ -118,7 +118,7 @@ def test_change_is_one_command_whatever_the_number_of_endpoints(dataplane, node)
     node.calls.clear()
     web = every_field().policies[WEB]
     dataplane.apply(replace(every_field(), policies={**every_field().policies, WEB: replace(web, ingress=())}))
-    assert node.calls == [("nft", "-j", "-f", "-")]
+    assert [argv[:3] for argv in node.calls] == [("nft", "-j", "-f")]
 
 
 @pytest.mark.parametrize("make", [every_field, host_stages])
