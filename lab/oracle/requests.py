@@ -58,7 +58,8 @@ def path_as_judged(path: str) -> str:
 
     A backslash counts as a slash, as it does for the proxies and browsers that it would be hidden from.
     """
-    decoded = unquote(re.split(r"[?#]", path, maxsplit=1)[0]).replace("\\", "/")
+    # What is no UTF-8 is like no text that a rule could hold.
+    decoded = unquote(re.split(r"[?#]", path, maxsplit=1)[0], errors="surrogateescape").replace("\\", "/")
     return _without_dots(re.sub("/+", "/", decoded))
 
 

@@ -20,8 +20,8 @@ ADMIN: Final = "admin"
 Json = dict[str, Any]
 
 _LISTENER_FILTERS: Final = "type.googleapis.com/envoy.extensions.filters.listener"
-# Who says nothing for so long is not going to speak first; it is then carried as plain TCP.
-_LISTEN_FOR: Final = "0.1s"
+# For ever, as Istio has it: what a connection is taken for must not depend on how busy the machine is.
+_LISTEN_FOR: Final = "0s"
 
 
 def bootstrap(sidecar: Sidecar, tcp_ports: Sequence[int]) -> str:
@@ -65,7 +65,6 @@ def _listener(name: str, port: int, filters: list[Json], chains: Json) -> Json:
         "additional_addresses": [{"address": _address("::", port)}],
         "listener_filters": filters,
         "listener_filters_timeout": _LISTEN_FOR,
-        "continue_on_listener_filters_timeout": True,
         **chains,
     }
 

@@ -14,6 +14,8 @@ __all__ = ["methods_pattern", "one_of", "paths_pattern", "ports_pattern"]
 # What stands in a path as it is and never escaped once Envoy has brought it to one form: what RFC 3986 calls
 # unreserved (section 2.3), and the slash.
 _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
+# Of a path of nothing but slashes Envoy leaves two (PathUtil::mergeSlashes), unless it was one.
+_ROOT: Final = "//?"
 _QUERY: Final = r"(\?.*)?"
 
 
@@ -53,7 +55,7 @@ def paths_pattern(match: HttpMatch) -> str | None:
 
 def _path(path: HttpPath) -> str:
     """A path as Envoy leaves it, in which some characters may stand escaped; a prefix ends where a segment does."""
-    text = "".join(_spelled(character) for character in path.path)
+    text = _ROOT if path.path == "/" else "".join(_spelled(character) for character in path.path)
     if path.how == "exact":
         return f"{text}{_QUERY}"
     return f"{text}.*" if path.path.endswith("/") else f"{text}(/.*)?{_QUERY}"

@@ -39,7 +39,11 @@ workloads:
   x/server:
     node: n2
     labels: {app: server}
-    ports: [{name: http, port: 80}, {name: tcp, port: 9000}, {name: http-2, port: 8080}]
+    ports:
+      - {name: http, port: 80}
+      - {name: http-2, port: 8080}
+      - {name: tcp, port: 9000}
+      - {name: tcp-greeting, port: 9001}
     sidecar: envoy
   x/bare: {node: n2, labels: {app: bare}}
 """
@@ -218,7 +222,7 @@ def test_what_is_no_request_is_not_let_in_by_a_rule_about_requests(closed_world:
     closed_world.serve("x/server", 9100 + len(said), listen)
     with closed_world.connect("x/client", "x/server", 9100 + len(said)) as client, suppress(ConnectionError):
         client.sendall(said)
-        threading.Event().wait(0.3)  # longer than the sidecar looks for a request
+        threading.Event().wait(0.3)  # so that it comes in two pieces
         client.sendall(b" GET /open HTTP/1.1\r\nhost: x\r\n\r\n")
         received(client)
     assert heard in {b"never told", b""}
