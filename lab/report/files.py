@@ -18,8 +18,9 @@ PROBE_BYTES = 65536
 def prepare_directory(directory: Path) -> None:
     """Make the directory and prove that it takes a file; raises HostError naming it when it does not."""
     probe = directory / ".probe"
-    there_before = directory.exists()
+    there_before = True
     try:
+        there_before = directory.exists()  # fails on a name that is too long
         directory.mkdir(parents=True, exist_ok=True)
         try:
             probe.write_bytes(bytes(PROBE_BYTES))
