@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from dataplanes.api import Accelerator, Dataplane, Evidence
 from lab.conformance.plugins import NodePlugins
@@ -16,6 +16,7 @@ from lab.conformance.results import Results
 from lab.conformance.rollout import Rollout
 from lab.errors import LabError
 from lab.fabric.lab import Lab
+from lab.fabric.namespace_node import NamespaceNode
 from lab.oracle import Oracle
 from lab.policy.forwarding import forwarding_nodes
 from lab.policy.node_ports import NodePort, node_ports
@@ -58,7 +59,7 @@ class Harness:
         with ExitStack() as stack:
             self.lab = stack.enter_context(Lab(self.topology))
             for name, node in self.lab.nodes.items():
-                self._plugins[name] = stack.enter_context(NodePlugins(node, self.dataplane, self.accelerators))
+                self._plugins[name] = stack.enter_context(self._plugins_of(node))
             self._sidecars = self._add_sidecars(stack)
             self.prober = stack.enter_context(Prober(self.lab))
             self._stack = stack.pop_all()
@@ -79,6 +80,12 @@ class Harness:
         from lab.sidecar.requests import Requests
 
         return stack.enter_context(Mesh(self.lab)), Requests(self.lab)
+
+    def _plugins_of(self, node: NamespaceNode) -> NodePlugins:
+        """The plugins of a node, in the kernel that the node is in."""
+        if node.far is None:
+            return NodePlugins(node, self.dataplane, self.accelerators)
+        return cast("NodePlugins", node.far.make(NodePlugins, node, self.dataplane, self.accelerators))
 
     def apply(self, resources: Resources) -> None:
         """Compile the resources and put every node's snapshot in force."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""testinfra's view of a lab's nodes, by the way that fits each kind: the namespace's own, or ``docker exec``."""
+"""testinfra's view of a lab's nodes, by the way that fits each kind: the namespace's own, ``docker exec``, ssh."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.backend.docker import DockerBackend
+from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
 from lab.fabric.container_node import ContainerNode
-from lab.fabric.node import Node
+from lab.fabric.namespace_node import NamespaceNode
 
 __all__ = ["host_of"]
 
@@ -22,7 +23,7 @@ class NamespaceBackend(BaseBackend):  # type: ignore[misc]  # testinfra has no t
 
     NAME = "namespace"
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NamespaceNode) -> None:
         super().__init__(node.name)
         self._node = node
 
@@ -46,6 +47,8 @@ class ContainerBackend(DockerBackend):  # type: ignore[misc]
         return self.run_local("docker --host %s exec %s /bin/sh -c %s", self._daemon, self.name, line)
 
 
-def host_of(node: Node) -> Host:
+def host_of(node: NamespaceNode) -> Host:
     """A node as testinfra knows hosts: files, interfaces, sysctls, commands."""
+    if node.far is not None:
+        return Host(SshBackend(node.name, ssh_config=str(node.far.ssh_config)))
     return Host(ContainerBackend(node) if isinstance(node, ContainerNode) else NamespaceBackend(node))

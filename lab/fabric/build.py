@@ -14,6 +14,7 @@ from lab.fabric.namespace import enter, new_namespace
 from lab.fabric.netlink import NETLINK_NETFILTER, Netlink
 from lab.fabric.plan import Plan, Step
 from lab.fabric.ready import wait_until_ready
+from lab.fabric.tap import open_tap
 
 __all__ = ["Built", "RouterSockets", "build", "missing_settings"]
 
@@ -28,11 +29,12 @@ class RouterSockets:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What holds a lab: a descriptor for each namespace, and sockets in some; keyed by host."""
+    """What holds a lab: a descriptor for each namespace and each tap, and sockets in some; keyed by host."""
 
     namespaces: Mapping[str, int]
     sockets: Mapping[str, RouterSockets]
     barrier: Barrier
+    taps: Mapping[str, int]
 
 
 def build(plan: Plan, stack: ExitStack, given: Mapping[str, int]) -> Built:
@@ -53,6 +55,7 @@ def build(plan: Plan, stack: ExitStack, given: Mapping[str, int]) -> Built:
                 continue
             namespaces[host] = _namespace(stack)
             settings.write(wanted)
+    taps = _taps(plan, namespaces, stack)
     for step in plan.steps:
         _take(step, namespaces)
     barrier = Barrier(stack, of_ends)
@@ -60,8 +63,19 @@ def build(plan: Plan, stack: ExitStack, given: Mapping[str, int]) -> Built:
         addresses = plan.ports[host].addresses if host in plan.ports else ()
         enter(descriptor)
         with Netlink() as netlink:
-            wait_until_ready(netlink, addresses, host or "the underlay")
-    return Built(namespaces, {host: _sockets(stack, namespaces[host]) for host in plan.routers}, barrier)
+            at_once = {tap.ifindex for tap in plan.taps.values() if tap.host == host}
+            wait_until_ready(netlink, addresses, host or "the underlay", at_once)
+    return Built(namespaces, {host: _sockets(stack, namespaces[host]) for host in plan.routers}, barrier, taps)
+
+
+def _taps(plan: Plan, namespaces: Mapping[str, int], stack: ExitStack) -> dict[str, int]:
+    """Make the underlay's ends of wires to machines; leaves the calling thread there if there are some."""
+    taps: dict[str, int] = {}
+    for machine, interface in plan.taps.items():
+        enter(namespaces[interface.host])
+        taps[machine] = open_tap(interface)
+        stack.callback(os.close, taps[machine])
+    return taps
 
 
 def _namespace(stack: ExitStack) -> int:

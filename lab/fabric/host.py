@@ -25,6 +25,7 @@ from lab.fabric.apt import apt_install
 from lab.fabric.bpf.bcc_process import BCC_FOLDER
 from lab.fabric.bpf.headers import find_headers
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
+from lab.fabric.cache import cache_place
 
 __all__ = ["CORE", "Finding", "State", "capabilities", "dump", "examine", "fitness", "last_line", "which"]
 
@@ -80,9 +81,9 @@ def examine() -> tuple[Finding, ...]:
         _bcc(),
         _headers(),
         *_sidecars(),
-        _kvm(),
         _docker(),
         _busybox(),
+        *_machines(),
     )
 
 
@@ -196,14 +197,48 @@ def _sidecars() -> Iterator[Finding]:
             yield Finding(name, "no", f"no package {package}", _SIDECARS, mend)
 
 
+def _machines() -> Iterator[Finding]:
+    """What nodes that are virtual machines need: an emulator, ssh, kernels; with KVM they are faster."""
+    needed = "machine nodes"
+    for command, package in (
+        (f"qemu-system-{platform.machine()}", "qemu-system-x86"),
+        ("ssh", "openssh-client"),
+        ("sshd", "openssh-server"),
+        ("depmod", "kmod"),
+        ("apt-get", "apt"),
+    ):
+        path = which(command)
+        if path is None:
+            yield Finding(command, "no", f"no command {command}", needed, apt_install(package))
+        else:
+            yield Finding(command, "yes", path, needed)
+    yield _tun()
+    yield _kvm()
+
+
+def _tun() -> Finding:
+    """Whether taps can be had, by which machines are wired."""
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        state: State = "inconclusive" if isinstance(error, PermissionError) else "no"
+        return Finding("tap", state, f"/dev/net/tun: {error.strerror}", "machine nodes", "modprobe tun")
+    return Finding("tap", "yes", "/dev/net/tun opens", "machine nodes")
+
+
 def _kvm() -> Finding:
-    """Whether /dev/kvm may be opened; whether stock guests run well under it only a guest could tell."""
-    needed = "kernel matrix (to come)"
+    """Whether /dev/kvm may be opened; whether guests run well under it a lab with a machine tries."""
+    needed = "fast machine nodes"
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return Finding("KVM", "no", f"/dev/kvm: {error.strerror}; machines are emulated", needed)
-    return Finding("KVM", "inconclusive", "/dev/kvm opens; whether guests run well was not tried", needed)
+    known = next(cache_place().glob("acceleration-*"), None)
+    if known is None:
+        return Finding("KVM", "inconclusive", "/dev/kvm opens; the first lab with a machine tries a guest", needed)
+    runs = known.read_text(encoding="ascii") == "kvm"
+    said = "a guest ran" if runs else "/dev/kvm opens, but a guest did not run; machines are emulated"
+    return Finding("KVM", "yes" if runs else "no", said, needed)
 
 
 def _docker() -> Finding:
@@ -230,10 +265,10 @@ def _docker() -> Finding:
 
 
 def _busybox() -> Finding:
-    path = which("busybox")
+    needed, path = "container and machine nodes", which("busybox")
     if path is None:
-        return Finding("busybox", "no", "no command busybox", "container nodes", apt_install("busybox-static"))
-    return Finding("busybox", "yes", path, "container nodes")
+        return Finding("busybox", "no", "no command busybox", needed, apt_install("busybox-static"))
+    return Finding("busybox", "yes", path, needed)
 
 
 def which(command: str) -> str | None:

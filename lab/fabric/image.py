@@ -21,7 +21,7 @@ from typing import Final
 from lab.errors import HostError
 from lab.fabric.apt import apt_install
 
-__all__ = ["REPOSITORY", "Image", "node_image"]
+__all__ = ["REPOSITORY", "Image", "find_busybox", "node_image"]
 
 REPOSITORY: Final = "policylab-node"
 
@@ -83,7 +83,7 @@ def _entry(
 @cache
 def node_image() -> Image:
     """Find out what an image of this host's tools holds; raises HostError where there is no busybox."""
-    busybox = _busybox()
+    busybox = find_busybox()
     commands = dict(_commands())
     plugins = [path for pattern in _XTABLES for path in Path("/").glob(pattern)]
     programs = sorted({*commands.values(), *plugins})
@@ -106,7 +106,8 @@ def _commands() -> Iterator[tuple[str, Path]]:
                     yield str(path), path.resolve()
 
 
-def _busybox() -> Path:
+def find_busybox() -> Path:
+    """The host's busybox; raises HostError where there is none, or one that needs libraries."""
     path = next((path for each in _DIRECTORIES if (path := Path(each, "busybox")).exists()), None)
     if path is None:
         raise HostError(

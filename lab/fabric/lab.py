@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from lab.fabric.barrier import Barrier
-from lab.fabric.build import build
-from lab.fabric.messages import Neighbour
-from lab.fabric.namespace import aside, refused
 from lab.fabric.namespace_node import NamespaceNode
-from lab.fabric.netlink import Message
+from lab.fabric.part import Part
 from lab.fabric.plan import UNDERLAY, PlannedPort, plan
 from lab.fabric.programs import Programs
 from lab.fabric.surroundings import Surroundings
@@ -25,14 +21,9 @@ from lab.topology import Address, Topology
 
 if TYPE_CHECKING:
     from lab.fabric.container_node import ContainerNode
+    from lab.fabric.machine.machines import MachinePart
 
 __all__ = ["EndPort", "Lab"]
-
-# An end whose neighbours take this for its address sees frames go by that are not for it (PACKET_OTHERHOST).
-_NOBODY: Final = bytes.fromhex("02ffffffffff")
-
-# Delete without a filter (IPCTNL_MSG_CT_DELETE of NFNL_SUBSYS_CTNETLINK; struct nfgenmsg): all connections.
-_FLUSH_CONNTRACK: Final = Message(1 << 8 | 2, 0, bytes(4), "to empty conntrack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +51,7 @@ class Lab:
     """A context manager that brings a topology up and owns everything that it made.
 
     Entering raises HostError when the host cannot hold the lab (not root, no namespaces, too few descriptors);
-    then nothing is left. Making one raises TopologyError for nodes that are machines.
+    then nothing is left. Making one raises TopologyError for what a machine cannot have.
 
     Attributes (while it is up):
         nodes: the topology's nodes by name.
@@ -87,22 +78,19 @@ class Lab:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._stack = stack
-            containers = self._containers()
-            given = {name: node.descriptor for name, node in containers.items()}
-            try:
-                self._built = aside(partial(build, self._plan, stack, given))
-            except OSError as error:
-                raise refused("to hold a lab", error.errno or 0) from error
+            self._part = Part(self._plan.share(), stack, self._containers())
+            self._machines = self._start_machines()
             self._stack = stack.pop_all()
-        hosts = {name: NamespaceNode(name or "underlay", each) for name, each in self._built.namespaces.items()}
-        hosts |= containers
+        hosts = dict(self._part.hosts)
         self.underlay = hosts.pop(UNDERLAY)
+        for machine in self._machines:
+            hosts |= machine.hosts
         self.hosts = MappingProxyType(hosts)
         self.nodes = MappingProxyType({name: hosts[name] for name in self.topology.nodes})
         self.ports = MappingProxyType(
             {name: _end_port(hosts[name], self._plan.ports[name]) for name in self._plan.ends}
         )
-        self.barrier = self._built.barrier
+        self.barrier = self._part.barrier
         for name, node in self.nodes.items():
             own = [each.name for each in self.topology.workloads.values() if each.node == name]
             node.surroundings = Surroundings({workload: hosts[workload] for workload in own}, self._cgroup)
@@ -128,6 +116,18 @@ class Lab:
 
         return start_containers(names, self.programs, self._stack)
 
+    def _start_machines(self) -> Sequence[MachinePart]:
+        """Start the nodes that are machines, and have them make their part of the lab."""
+        if not self._plan.taps:
+            return ()
+        from lab.fabric.machine.machines import start_machines
+
+        return start_machines(self.topology, self._plan, self._part, self.programs, self._stack)
+
+    def _parts(self) -> tuple[Part | MachinePart, ...]:
+        """What of the lab is in each kernel, this one first."""
+        return self._part, *self._machines
+
     @property
     def programs(self) -> Programs:
         """Starts programs that run on in the lab's hosts, in a cgroup of the lab's own, made when first asked for.
@@ -149,37 +149,41 @@ class Lab:
         Frames reach it under a MAC address that is not its own, so its stack neither answers nor resets, and the
         lab can play both sides. Nodes are not muted.
         """
-        try:
-            self._address_ends(lambda _: _NOBODY)
+        with ExitStack() as muted:
+            for part in self._parts():
+                muted.callback(part.unmute)
+                part.mute()
             yield
-        finally:
-            self._address_ends(lambda port: port.near.mac)
 
     @contextmanager
     def unmuted(self) -> Iterator[None]:
         """Let workloads and externals hear for a while, inside of ``mute``: for what needs their own stacks."""
-        try:
-            self._address_ends(lambda port: port.near.mac)
+        with ExitStack() as heard:
+            for part in self._parts():
+                heard.callback(part.mute)
+                part.unmute()
             yield
-        finally:
-            self._address_ends(lambda _: _NOBODY)
 
     def flush_conntrack(self) -> None:
         """Empty conntrack in all nodes."""
-        for name in self.nodes:
-            self._built.sockets[name].netfilter.send((_FLUSH_CONNTRACK,))
+        for part in self._parts():
+            part.flush_conntrack()
 
-    def _address_ends(self, mac_of: Callable[[PlannedPort], bytes]) -> None:
-        """Tell the routers which MAC addresses workloads and externals have."""
-        for router, sockets in self._built.sockets.items():
-            ports = [port for name in self._plan.ends if (port := self._plan.ports[name]).far.host == router]
-            sockets.route.send(
-                [
-                    Neighbour(port.far.ifindex, address, mac_of(port)).message()
-                    for port in ports
-                    for address in port.addresses
-                ]
-            )
+    def settle(self) -> bool:
+        """Wait until every packet that this thread has sent has come to its end, whichever kernel that is in.
+
+        The thread must have stayed on its CPU since it sent them. False: that could not be proven.
+        """
+        hops = self.longest_path + 1
+        if not self._machines:
+            return self.barrier.wait(hops)
+        from lab.fabric.machine.crossing import settle_all
+
+        return settle_all(self.barrier, self._machines, hops)
+
+    def losses(self) -> Mapping[str, int]:
+        """Packets that were dropped between this kernel and machines so far, by where."""
+        return {f"the wire to {machine.name}": machine.lost() for machine in self._machines}
 
 
 def _end_port(host: NamespaceNode, port: PlannedPort) -> EndPort:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lab.errors import HostError
 from lab.fabric import settings
@@ -30,14 +30,24 @@ from lab.fabric.namespace import Result, in_namespace
 from lab.fabric.node import Completed
 from lab.fabric.surroundings import Surroundings
 
-__all__ = ["NamespaceNode", "spawn", "tool_path"]
+if TYPE_CHECKING:
+    from lab.fabric.machine.far import Far
 
+__all__ = ["PATIENCE_VARIABLE", "NamespaceNode", "spawn", "tool_path"]
+
+PATIENCE_VARIABLE: Final = "POLICYLAB_PATIENCE"
+"""Set in machines, which may be emulated: how many times longer than usual a command may take."""
 # Where tools for networks lie; not in every user's path.
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class NamespaceNode:
-    """A network namespace as a Node; it lives as long as the lab that made it."""
+    """A network namespace as a Node; it lives as long as the lab that made it.
+
+    ``far`` is None, but for hosts in the kernel of another machine: what needs a socket there is made there.
+    """
+
+    far: Far | None = None
 
     def __init__(self, name: str, descriptor: int) -> None:
         self._name = name
@@ -64,8 +74,10 @@ class NamespaceNode:
     def run(self, argv: Sequence[str], *, stdin: str = "", timeout: float = 30.0) -> Completed:
         """Run a command in the namespace and wait for its end, whatever its exit status.
 
-        Raises HostError when the command is not installed or runs longer than ``timeout`` seconds.
+        Raises HostError when the command is not installed or runs longer than ``timeout`` seconds, or as many times
+        longer as PATIENCE_VARIABLE says.
         """
+        timeout *= float(os.environ.get(PATIENCE_VARIABLE, "1"))
         process = self._spawn(argv)
         with process:
             try:

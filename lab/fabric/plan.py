@@ -9,8 +9,8 @@ routes between them and knows no way out.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 from typing import Final
@@ -58,27 +58,54 @@ class PlannedPort:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A lab on paper. ``routers`` forward, ``ends`` do not; steps are in the order in which they can be taken."""
+    """A lab on paper. ``routers`` forward, ``ends`` do not; steps are in the order in which they can be taken.
+
+    ``taps`` are what machines hang on, in the underlay, by their names; ``homes`` says which hosts are on a machine.
+    """
 
     routers: tuple[str, ...]
     ends: tuple[str, ...]
     steps: tuple[Step, ...]
     ports: Mapping[str, PlannedPort]
     longest_path: int
+    taps: Mapping[str, Interface]
+    homes: Mapping[str, str]
+
+    def share(self, machine: str = "") -> Plan:
+        """What of it is to be made on a machine; without a name, what is to be made in this kernel."""
+
+        def here(host: str) -> bool:
+            return self.homes.get(host, "") == machine
+
+        return replace(
+            self,
+            routers=tuple(filter(here, self.routers)),
+            ends=tuple(filter(here, self.ends)),
+            steps=tuple(step for step in self.steps if here(step.host)),
+            taps={} if machine else self.taps,
+        )
 
 
 def plan(topology: Topology) -> Plan:
-    """Lay a topology out; raises TopologyError for nodes of a kind that labs cannot be made of yet."""
-    for node in topology.nodes.values():
-        if node.kind == "machine":
+    """Lay a topology out; raises TopologyError for what a machine cannot have."""
+    machines = {node.name for node in topology.nodes.values() if node.kind == "machine"}
+    for link in topology.links:
+        for name in machines.intersection(link.between):
             raise TopologyError(
-                f"the node {node.name} is a {node.kind}: labs are made of network namespaces and containers, so far",
-                place=node.place,
-                value=node.kind,
-                allowed="namespace, container",
-                next_step=f"say kind: container for {node.name}, or leave kind away",
+                f"the node {name} is a machine: it has the wire to the underlay and no other",
+                place=link.place,
+                value=f"a link between {' and '.join(link.between)}",
+                next_step=f"leave the link away, or make {name} a namespace or a container",
             )
-    return _Planner(topology).plan()
+    for workload in topology.workloads.values():
+        if workload.sidecar and workload.node in machines:
+            raise TopologyError(
+                f"the workload {workload.name} is on a machine: sidecars run in this host's kernel only",
+                place=workload.place,
+                value=f"sidecar: {workload.sidecar}",
+                next_step=f"leave the sidecar away, or make {workload.node} a namespace or a container",
+            )
+    return _Planner(topology, machines).plan()
 
 
 @dataclass(slots=True)
@@ -86,6 +113,8 @@ class _Planner:
     """Takes down what each host has to be told; ``wires`` and ``deeds`` are keyed by host."""
 
     topology: Topology
+    machines: Collection[str]
+    taps: dict[str, Interface] = field(default_factory=dict)
     ports: dict[str, PlannedPort] = field(default_factory=dict)
     indexes: Iterator[int] = field(default_factory=lambda: count(FIRST_INDEX))
     wires: dict[str, list[Wire]] = field(default_factory=lambda: defaultdict(list))
@@ -111,7 +140,14 @@ class _Planner:
             steps=(*steps, *self._link_steps()),
             ports=self.ports,
             longest_path=_longest_path(topology),
+            taps=self.taps,
+            homes=self._homes(),
         )
+
+    def _homes(self) -> dict[str, str]:
+        workloads = self.topology.workloads.values()
+        homes = {each.name: each.node for each in workloads if each.node in self.machines}
+        return homes | {name: name for name in self.machines}
 
     def _step(self, host: str) -> Step:
         return Step(host, tuple(self.wires[host]), tuple(self.deeds[host]))
@@ -120,8 +156,12 @@ class _Planner:
         """Give an end its wire to a router, its addresses, and the one way out; tell the router of it."""
         near, far = self._index(end.name, PORT), self._index(router, interface, _GATEWAY_MAC)
         port = self.ports[end.name] = PlannedPort(near, far, end.addresses)
-        self.wires[end.name].append(Wire(near, far, MTU))
         own, routers = self.deeds[end.name], self.deeds[router]
+        if end.name in self.machines:
+            self.taps[end.name] = far
+            own.append(Up(near.ifindex))
+        else:
+            self.wires[end.name].append(Wire(near, far, MTU))
         own.extend(OwnAddress(near.ifindex, address) for address in port.addresses)
         for version in sorted({address.version for address in port.addresses}):
             own.append(Neighbour(near.ifindex, _GATEWAYS[version], far.mac))

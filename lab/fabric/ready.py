@@ -8,7 +8,7 @@ asked for, never slept for.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from lab.errors import HostError
@@ -24,11 +24,16 @@ READY_SECONDS: Final = 20.0
 _PAUSE_SECONDS: Final = 0.0005
 
 
-def wait_until_ready(netlink: Netlink, addresses: Iterable[Address], host: str) -> None:
-    """Return when all interfaces that are ours carry packets and these addresses are the host's, or raise HostError."""
+def wait_until_ready(
+    netlink: Netlink, addresses: Iterable[Address], host: str, at_once: Collection[int] = frozenset()
+) -> None:
+    """Return when all interfaces that are ours carry packets and these addresses are the host's, or raise HostError.
+
+    Interfaces with the indexes ``at_once`` carry packets as soon as they are up; the kernel does not tell it of them.
+    """
     deadline = time.monotonic() + READY_SECONDS
     own = [address for address in addresses if address.version == 6]
-    while missing := _missing_link(netlink) or _missing_address(netlink, own):
+    while missing := _missing_link(netlink, at_once) or _missing_address(netlink, own):
         if time.monotonic() > deadline:
             raise HostError(
                 f"{missing} of {host} was not ready after {READY_SECONDS:g} s",
@@ -37,10 +42,11 @@ def wait_until_ready(netlink: Netlink, addresses: Iterable[Address], host: str) 
         time.sleep(_PAUSE_SECONDS)
 
 
-def _missing_link(netlink: Netlink) -> str:
+def _missing_link(netlink: Netlink, at_once: Collection[int]) -> str:
     for link in netlink.ask(get_links(), dump=True):
-        if link_index(link) >= FIRST_INDEX and not is_ready(link):
-            return f"interface {link_index(link)}"
+        index = link_index(link)
+        if index >= FIRST_INDEX and index not in at_once and not is_ready(link):
+            return f"interface {index}"
     return ""
 
 

@@ -131,6 +131,9 @@ class _Loader:
         for kind, names in (("nodes", self.model.nodes), ("externals", self.model.externals)):
             if _RESERVED_NAME in names:
                 self._refuse((kind, _RESERVED_NAME), f"the name {_RESERVED_NAME!r} is the lab's own", key=True)
+        for name, node in self.model.nodes.items():
+            if node and node.kernel and node.kind != "machine":
+                self._refuse(("nodes", name, "kernel"), "only a node of kind machine has a kernel of its own")
         for name, body in self.model.workloads.items():
             self._check_workload(("workloads", name), name.partition("/")[0], body)
         for name, external in self.model.externals.items():
@@ -216,7 +219,14 @@ class _Loader:
 
     def _nodes(self, addresses: dict[str, tuple[Address, ...]]) -> dict[str, Node]:
         return {
-            name: Node(name, body.kind, body.labels, addresses[name], self.document.place(("nodes", name), key=True))
+            name: Node(
+                name,
+                body.kind,
+                body.labels,
+                addresses[name],
+                self.document.place(("nodes", name), key=True),
+                body.kernel,
+            )
             for name, body in _present(self.model.nodes, NodeModel()).items()
         }
 

@@ -68,6 +68,8 @@ class Node:
     labels: Mapping[str, str]
     addresses: tuple[Address, ...]
     place: Place | None = field(default=None, compare=False)
+    kernel: str | None = None
+    """Of a machine: which kernel it runs, as the matrix names it; None for the usual one."""
 
 
 @dataclass(frozen=True, slots=True)

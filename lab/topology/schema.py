@@ -59,12 +59,17 @@ class UnderlayPools(StrictModel):
     ipv6: Ipv6Pool = IPv6Network("fd00:19::/64")
 
 
+KernelName = Literal["5.10", "6.1", "6.12", "newest"]
+"""The kernels that machines can run: Debian's of four releases."""
+
+
 class NodeModel(StrictModel):
     """A host of the cluster."""
 
     kind: NodeKind = "namespace"
     labels: Labels = Field(default_factory=dict)
     addresses: Addresses | None = None
+    kernel: KernelName | None = None
 
 
 class ServiceAccountModel(StrictModel):

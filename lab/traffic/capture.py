@@ -45,8 +45,9 @@ class Recorder:
     @contextmanager
     def watch(self, lab: Lab) -> Iterator[None]:
         """Listen on all interfaces of a lab for as long as the context is open."""
-        hosts: dict[str, Node] = dict(lab.nodes)
-        hosts.update((name, port.host) for name, port in lab.ports.items())
+        # What is in the kernel of a machine is not heard here, but all that goes to it or comes from it is.
+        hosts: dict[str, Node] = {name: node for name, node in lab.hosts.items() if node.far is None}
+        hosts |= {"underlay": lab.underlay} if len(hosts) < len(lab.hosts) else {}
         with ExitStack() as stack:
             self._sockets = [(name, stack.enter_context(_listen(host))) for name, host in hosts.items()]
             name, sock = self._sockets[0]

@@ -6,16 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from socket import socket
 from types import TracebackType
 from typing import Final, Self
 
 from lab.errors import TopologyError
 from lab.fabric.lab import Lab
+from lab.fabric.namespace_node import NamespaceNode
 from lab.topology import Address, Flow, address_of
 from lab.traffic.mmsg import BODY_AT
 from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER, Wire, template
-from lab.traffic.taps import Sender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
+from lab.traffic.taps import Sender, SocketSender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
 from lab.traffic.transport import TCP_PAYLOAD_AT
 from lab.traffic.volley import Load
 
@@ -39,7 +39,7 @@ class Ends:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._sockets: list[socket] = []
+        self._open: list[Tap | Sender] = []
         self._taps: dict[tuple[str, ...], Tap] = {}
         self._senders: dict[tuple[str, ...], Sender] = {}
         self._loads: dict[Flow, Load] = {}
@@ -58,10 +58,10 @@ class Ends:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # The kernel waits for a grace period before it lets go of a packet socket (12 ms here): all wait together.
-        with ThreadPoolExecutor(max_workers=max(len(self._sockets), 1)) as closers:
-            for _ in closers.map(socket.close, self._sockets):
+        with ThreadPoolExecutor(max_workers=max(len(self._open), 1)) as closers:
+            for _ in closers.map(lambda each: each.close(), self._open):
                 pass
-        self._sockets.clear()
+        self._open.clear()
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -133,25 +133,46 @@ class Ends:
     def _frames(self, name: str, interface: str) -> Tap:
         key = (name, interface)
         if key not in self._taps:
-            tap = self._keep(frame_tap(name, self._lab.ports[name].host, interface))
-            self._taps[key] = tap
-            self._senders[key] = Sender(name, tap.socket, 0)
+            self._taps[key], self._senders[key] = _open_frames(name, self._lab.ports[name].host, interface)
+            self._open.append(self._taps[key])
         return self._taps[key]
 
     def _raw_tap(self, name: str, family: int, protocol: int) -> Tap:
         key = (name, f"ip{family}", str(protocol))
         if key not in self._taps:
-            self._taps[key] = self._keep(raw_tap(name, self._lab.nodes[name], family, protocol))
+            self._taps[key] = _open_raw_tap(name, self._lab.nodes[name], family, protocol)
+            self._open.append(self._taps[key])
         return self._taps[key]
 
     def _raw_sender(self, name: str, family: int) -> Sender:
         key = (name, f"ip{family}")
         if key not in self._senders:
-            sender = raw_sender(name, self._lab.nodes[name], family)
-            self._sockets.append(sender.socket)
-            self._senders[key] = sender
+            self._senders[key] = _open_raw_sender(name, self._lab.nodes[name], family)
+            self._open.append(self._senders[key])
         return self._senders[key]
 
-    def _keep(self, tap: Tap) -> Tap:
-        self._sockets.append(tap.socket)
-        return tap
+
+def _open_frames(name: str, host: NamespaceNode, interface: str) -> tuple[Tap, Sender]:
+    """Both use one socket, which is closed with the tap."""
+    if host.far is not None:
+        from lab.traffic.far_ends import far_frames
+
+        return far_frames(host.far, name, host, interface)
+    tap = frame_tap(name, host, interface)
+    return tap, SocketSender(name, tap.socket, 0)
+
+
+def _open_raw_tap(name: str, node: NamespaceNode, family: int, protocol: int) -> Tap:
+    if node.far is not None:
+        from lab.traffic.far_ends import far_raw_tap
+
+        return far_raw_tap(node.far, name, node, family, protocol)
+    return raw_tap(name, node, family, protocol)
+
+
+def _open_raw_sender(name: str, node: NamespaceNode, family: int) -> Sender:
+    if node.far is not None:
+        from lab.traffic.far_ends import far_raw_sender
+
+        return far_raw_sender(node.far, name, node, family)
+    return raw_sender(name, node, family)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from lab.fabric.node import Node
 from lab.traffic.observation import Reason
@@ -45,6 +45,10 @@ class ConntrackDrops:
         self._socket.send(_REQUEST)
         return sum(self._answers())
 
+    def backlog(self) -> int:
+        """Nothing of its own: the node's CPUs are those of this kernel, which are looked at as such."""
+        return 0
+
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
@@ -79,23 +83,39 @@ def backlog_drops(cpu: int) -> int:
     return sum(int(row[_SOFTNET_DROPPED], 16) for row in rows if int(row[_SOFTNET_CPU], 16) == cpu)
 
 
-class LossMeter:
-    """What was lost on the way between two looks, by cause."""
+class NodeDrops(Protocol):
+    """Where a node loses packets."""
 
-    def __init__(self, conntrack: Mapping[str, ConntrackDrops], cpu: int) -> None:
-        self._conntrack = conntrack
+    def read(self) -> int:
+        """What its conntrack has dropped so far."""
+        ...
+
+    def backlog(self) -> int:
+        """What its own CPU had no room for, where it has one; else 0."""
+        ...
+
+
+class LossMeter:
+    """What was lost on the way between two looks, by cause; ``elsewhere`` tells of losses beside nodes, by place."""
+
+    def __init__(
+        self, nodes: Mapping[str, NodeDrops], cpu: int, elsewhere: Callable[[], Mapping[str, int]] = dict
+    ) -> None:
+        self._nodes = nodes
         self._cpu = cpu
+        self._elsewhere = elsewhere
         self._before = self._look()
 
-    def _look(self) -> tuple[dict[str, int], int]:
-        return {name: drops.read() for name, drops in self._conntrack.items()}, backlog_drops(self._cpu)
+    def _look(self) -> dict[tuple[Reason, str], int]:
+        found = {(Reason.CONNTRACK, name): drops.read() for name, drops in self._nodes.items()}
+        found |= {(Reason.BACKLOG, name): drops.backlog() for name, drops in self._nodes.items()}
+        found |= {(Reason.BACKLOG, place): count for place, count in self._elsewhere().items()}
+        return found | {(Reason.BACKLOG, f"CPU {self._cpu}"): backlog_drops(self._cpu)}
 
     def losses(self) -> tuple[Reason, str] | None:
         """The first cause for which packets were lost since the meter was made, and how many; None when none were."""
-        (tracked, backlog), (tracked_before, backlog_before) = self._look(), self._before
-        for name, count in tracked.items():
-            if count > tracked_before[name]:
-                return Reason.CONNTRACK, f"{count - tracked_before[name]} on {name}"
-        if backlog > backlog_before:
-            return Reason.BACKLOG, f"{backlog - backlog_before} on CPU {self._cpu}"
+        for cause, count in self._look().items():
+            if count > self._before[cause]:
+                reason, place = cause
+                return reason, f"{count - self._before[cause]} on {place}"
         return None

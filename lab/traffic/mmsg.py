@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from errno import EAGAIN
 from typing import Final
@@ -90,6 +91,15 @@ class OutBox:
             header.name, header.name_length = ctypes.addressof(self._names) + place * _SOCKADDR_ROOM, len(name)
             ctypes.memmove(header.name, name, len(name))
 
+    def cut(self, places: range) -> tuple[bytes, list[bytes]]:
+        """The frames in these slots, whole and one behind the other, and where each goes, if that was said."""
+        names = []
+        for place in places:
+            length = self._vector.headers[place].message.name_length
+            names.append(bytes(memoryview(self._names)[place * _SOCKADDR_ROOM : place * _SOCKADDR_ROOM + length]))
+        frames = memoryview(self._vector.buffer)[places.start * FRAME_LENGTH : places.stop * FRAME_LENGTH]
+        return bytes(frames), names
+
     def send(self, descriptor: int, places: range) -> Iterator[tuple[int, int]]:
         """Send the frames in these slots, each once; yields (place, errno) for those that the kernel refused."""
         place = places.start
@@ -128,6 +138,16 @@ class InBox:
         if error == EAGAIN:
             return 0
         raise OSError(error, os.strerror(error))
+
+    def put(self, frames: deque[tuple[int, bytes]]) -> int:
+        """Fill the slots with frames that another kernel's box has had, taken off their front; returns how many."""
+        filled = min(len(frames), self._vector.count)
+        for place in range(filled):
+            length, content = frames.popleft()
+            start = place * SLOT + self._at
+            self._memory[start : start + len(content)] = content
+            self._lengths[place] = length
+        return filled
 
     def frames(self, count: int) -> Iterator[tuple[int, tuple[bytes, int]]]:
         """(length, (what stands between ``BODY_AT`` and the id, the id)) of each of the first slots."""

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from lab.fabric.lab import Lab
+from lab.fabric.namespace_node import NamespaceNode
 from lab.topology import Flow
 from lab.traffic.ends import Arrival, Ends
 from lab.traffic.losses import ConntrackDrops, LossMeter
@@ -26,6 +27,7 @@ from lab.traffic.volley import BATCH, Batch, Volley, epochs_of, load_batches
 
 if TYPE_CHECKING:
     from lab.traffic.capture import Recorder
+    from lab.traffic.far_ends import FarLosses
 
 __all__ = ["Observation", "Prober", "Volley", "one_cpu"]
 
@@ -42,6 +44,15 @@ def one_cpu() -> Iterator[int]:
         yield cpu
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def _drops_of(node: NamespaceNode) -> ConntrackDrops | FarLosses:
+    """Where a node loses packets, in this kernel or in its own."""
+    if node.far is None:
+        return ConntrackDrops(node)
+    from lab.traffic.far_ends import FarLosses
+
+    return FarLosses(node.far, node)
 
 
 class Prober:
@@ -62,8 +73,8 @@ class Prober:
         with ExitStack() as stack:
             stack.enter_context(self._lab.mute())
             self._ends = stack.enter_context(Ends(self._lab))
-            self._conntrack = {name: ConntrackDrops(node) for name, node in self._lab.nodes.items()}
-            for drops in self._conntrack.values():
+            self._drops = {name: _drops_of(node) for name, node in self._lab.nodes.items()}
+            for drops in self._drops.values():
                 stack.callback(drops.close)
             self._stack = stack.pop_all()
         return self
@@ -100,7 +111,7 @@ class Prober:
         watching = nullcontext() if recorder is None else recorder.watch(self._lab)
         with watching, one_cpu() as cpu:
             self._discard()
-            meter = LossMeter(self._conntrack, cpu)
+            meter = LossMeter(self._drops, cpu, self._lab.losses)
             observations = self._fire_epochs(volley, recorder)
             losses = meter.losses()
         if losses is None:
@@ -135,7 +146,7 @@ class Prober:
                 # A node is told at once that its own rules drop what it sends: that is a verdict, and no trouble.
                 if errno != EPERM or not run.sender.skip:
                     sightings.refuse(place, errno)
-        settled = self._lab.barrier.wait(self._lab.longest_path + 1)
+        settled = self._lab.settle()
         for tap in self._ends.taps:
             sightings.collect(tap, self._in_box(tap.skip))
         lost = {tap: count - lost_before[tap] for tap in self._ends.taps if (count := tap.lost()) > lost_before[tap]}
@@ -158,7 +169,7 @@ class Prober:
         for tap in self._ends.taps:
             box = self._in_box(tap.skip)
             with suppress(OSError):
-                while box.fetch(tap.socket.fileno()):
+                while tap.fetch(box):
                     pass
 
     def _take_ids(self, count: int) -> int:

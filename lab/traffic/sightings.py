@@ -41,9 +41,8 @@ class Sightings:
 
     def collect(self, tap: Tap, box: InBox) -> None:
         """Take in everything that waits at a tap; an error, as when its interface goes down, makes it blind."""
-        descriptor = tap.socket.fileno()
         try:
-            while got := box.fetch(descriptor):
+            while got := tap.fetch(box):
                 self._sort(tap, box, got)
         except OSError as error:
             self._blind[tap] = f"{tap.name}: {strerror(error.errno or 0)}"

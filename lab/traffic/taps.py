@@ -12,15 +12,26 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fcntl import ioctl
-from typing import Final
+from typing import Final, Protocol
 
 from lab.fabric.node import Node
 from lab.topology import Address
-from lab.traffic.mmsg import OutBox
+from lab.traffic.mmsg import InBox, OutBox
 from lab.traffic.observation import Observation
 from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER
 
-__all__ = ["LOOPBACK", "RECEIVE_BUFFER", "Sender", "Tap", "frame_sender", "frame_tap", "raw_sender", "raw_tap"]
+__all__ = [
+    "LOOPBACK",
+    "RECEIVE_BUFFER",
+    "Sender",
+    "SocketSender",
+    "SocketTap",
+    "Tap",
+    "frame_sender",
+    "frame_tap",
+    "raw_sender",
+    "raw_tap",
+]
 
 LOOPBACK: Final = 1
 """The index of ``lo``: the first interface of every network namespace."""
@@ -39,17 +50,85 @@ _IFREQ: Final = struct.Struct("=16sh22x")
 _IFF_UP: Final = 1
 
 
+class Tap(Protocol):
+    """Where packets are seen to come out at an end; it leaves ``skip`` bytes of each frame's start away."""
+
+    @property
+    def name(self) -> str:
+        """The end."""
+        ...
+
+    @property
+    def skip(self) -> int:
+        """Bytes of a frame's start that are left away."""
+        ...
+
+    @property
+    def interface(self) -> str | None:
+        """The interface that it is bound to; None for a raw IP socket."""
+        ...
+
+    @property
+    def allowed(self) -> Observation:
+        """What there is to say of a packet that arrived here as it should; one for all of them."""
+        ...
+
+    def fetch(self, box: InBox) -> int:
+        """Put what waits into a box, without waiting for more; returns how many frames were put there."""
+        ...
+
+    def lost(self) -> int:
+        """How many packets it has dropped since it was opened."""
+        ...
+
+    def is_down(self) -> bool:
+        """Whether its interface is down, so that nothing can arrive there."""
+        ...
+
+    def close(self) -> None:
+        """See nothing any more."""
+        ...
+
+
+class Sender(Protocol):
+    """Where packets go in at an end; it makes ``skip`` bytes of each frame's start itself."""
+
+    @property
+    def name(self) -> str:
+        """The end."""
+        ...
+
+    @property
+    def skip(self) -> int:
+        """Bytes of a frame's start that are left away."""
+        ...
+
+    def send(self, box: OutBox, places: range) -> Iterator[tuple[int, int]]:
+        """Send what lies in these slots; yields (place, errno) of what could not be sent."""
+        ...
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Tap:
-    """A receiving socket at an end; it leaves ``skip`` bytes of each frame's start away."""
+class SocketTap:
+    """A receiving socket in this kernel."""
 
     name: str
     socket: socket.socket
     skip: int
     interface: str | None
-    """The interface that it is bound to; None for a raw IP socket."""
     allowed: Observation
-    """What there is to say of a packet that arrived here as it should; one for all of them."""
+
+    def fetch(self, box: InBox) -> int:
+        """Put what waits into a box."""
+        return box.fetch(self.socket.fileno())
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self.socket.close()
 
     def lost(self) -> int:
         """How many packets the socket has dropped since it was opened."""
@@ -65,8 +144,8 @@ class Tap:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sender:
-    """A sending socket at an end; it makes ``skip`` bytes of each frame's start itself."""
+class SocketSender:
+    """A sending socket in this kernel."""
 
     name: str
     socket: socket.socket
@@ -76,13 +155,17 @@ class Sender:
         """Send what lies in these slots; yields (place, errno) of what could not be sent."""
         return box.send(self.socket.fileno(), places)
 
+    def close(self) -> None:
+        """Give the socket back."""
+        self.socket.close()
 
-def _tap(name: str, sock: socket.socket, skip: int, interface: str | None = None) -> Tap:
+
+def _tap(name: str, sock: socket.socket, skip: int, interface: str | None = None) -> SocketTap:
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    return Tap(name, sock, skip, interface, Observation("allow", arrived=name))
+    return SocketTap(name, sock, skip, interface, Observation("allow", arrived=name))
 
 
-def frame_tap(name: str, host: Node, interface: str) -> Tap:
+def frame_tap(name: str, host: Node, interface: str) -> SocketTap:
     """See every frame that comes in on an end's interface."""
     sock = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
@@ -90,7 +173,7 @@ def frame_tap(name: str, host: Node, interface: str) -> Tap:
     return _tap(name, sock, 0, interface)
 
 
-def raw_tap(name: str, node: Node, version: int, protocol: int) -> Tap:
+def raw_tap(name: str, node: Node, version: int, protocol: int) -> SocketTap:
     """See what a node accepts of one protocol (IP version 4 or 6), behind its INPUT chain."""
     if version == 4:
         return _tap(name, node.socket(socket.AF_INET, socket.SOCK_RAW, protocol), ETHERNET_HEADER)
@@ -98,17 +181,17 @@ def raw_tap(name: str, node: Node, version: int, protocol: int) -> Tap:
     return _tap(name, sock, ETHERNET_HEADER + IPV6_HEADER)
 
 
-def frame_sender(name: str, host: Node, interface: str) -> Sender:
+def frame_sender(name: str, host: Node, interface: str) -> SocketSender:
     """Send whole frames from an end's interface; the socket receives nothing."""
     sock = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.bind((interface, 0))
-    return Sender(name, sock, 0)
+    return SocketSender(name, sock, 0)
 
 
-def raw_sender(name: str, node: Node, version: int) -> Sender:
+def raw_sender(name: str, node: Node, version: int) -> SocketSender:
     """Send IP packets from a node as one of its own programs does, through its OUTPUT chain and routes."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    return Sender(name, node.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW), ETHERNET_HEADER)
+    return SocketSender(name, node.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW), ETHERNET_HEADER)
 
 
 def sockaddr(address: Address) -> bytes:

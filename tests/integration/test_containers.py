@@ -9,20 +9,17 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
 
 import pytest
+from nodes_left import of_process, read, wait_for_none
 
 from dataplanes.registry import load_dataplane
 from lab.conformance.harness import Harness
 from lab.errors import HostError
-from lab.fabric.cgroup import cgroup_home
 from lab.fabric.docker_daemon import users_socket
-from lab.fabric.identity import PREFIX
 from lab.fabric.lab import Lab
 from lab.fabric.orphans import take_away_orphans
 from lab.policy.load import load_resources
@@ -40,40 +37,6 @@ with Lab(load_topology("containers")) as lab:
     print(lab.nodes["node-2"].run(["cat", "/proc/self/mountinfo"]).stdout.split()[0], flush=True)
     time.sleep(120)
 """
-
-
-def traces() -> dict[str, list[str]]:
-    """What of labs with containers can be seen on the host, of any process here."""
-    processes = [
-        words
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if (words := read(path)) and ("dockerd" in words or "containerd" in words or "2147483647" in words)
-    ]
-    directories = [str(path) for path in Path(gettempdir()).glob(f"{PREFIX}*")]
-    home = cgroup_home()
-    cgroups = [] if home is None else [str(path) for path in home.glob(f"{PREFIX}*/docker")]
-    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "policylab" in line]
-    return {"processes": processes, "directories": directories, "cgroups": cgroups, "mounts": mounts}
-
-
-def read(path: Path) -> str:
-    try:
-        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def of_process(pid: int) -> list[str]:
-    """The traces of one process: all names have its number in them."""
-    found = traces()
-    return [each for kind in found.values() for each in kind if f"-{pid}-" in each]
-
-
-def wait_for_none(pid: int) -> list[str]:
-    deadline = time.monotonic() + 20
-    while (left := of_process(pid)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return left
 
 
 @pytest.mark.parametrize("dataplane", ["iptables", "iptables-legacy"])

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from lab.errors import TopologyError
-from lab.fabric.lab import Lab
 from lab.fabric.messages import Neighbour, OwnAddress, Route
 from lab.fabric.plan import UNDERLAY, Plan, plan
 from lab.topology.load import load_topology
@@ -70,10 +69,34 @@ def test_end_without_ipv6_gets_no_ipv6_gateway(tmp_path: Path):
     assert {deed.address.version for deed in told} == {4}
 
 
-@pytest.mark.parametrize("kind", ["machine"])
-def test_node_that_no_lab_can_have_is_refused_at_its_place(tmp_path: Path, kind: str):
-    file = tmp_path / "topology.yaml"
-    file.write_text(f"name: other\nnodes:\n  n1: {{kind: {kind}}}\n")
-    with pytest.raises(TopologyError) as caught:
-        Lab(load_topology(file))
-    assert f"{file}:3:3: the node n1 is a {kind}" in str(caught.value)
+def test_link_to_a_machine_is_refused_at_its_place(tmp_path: Path):
+    text = "nodes: {n1: {}, n2: {kind: machine}}\nlinks:\n  - {between: [n1, n2], interface: wire0}\n"
+    with pytest.raises(TopologyError, match=r"topology\.yaml:4:5: the node n2 is a machine"):
+        planned(tmp_path, text)
+
+
+def test_sidecar_on_a_machine_is_refused_at_its_place(tmp_path: Path):
+    text = "nodes: {n1: {kind: machine}}\nnamespaces: {x: {}}\nworkloads:\n  x/a: {node: n1, sidecar: envoy}\n"
+    with pytest.raises(TopologyError, match=r"topology\.yaml:5:3: the workload x/a is on a machine"):
+        planned(tmp_path, text)
+
+
+def test_shares_of_a_plan_are_all_of_it_and_overlap_nowhere():
+    whole = plan(load_topology("mixed"))
+    shares = [whole.share(), whole.share("node-3")]
+    for what in ("routers", "ends", "steps"):
+        parts = [getattr(share, what) for share in shares]
+        assert sorted(map(repr, (*parts[0], *parts[1]))) == sorted(map(repr, getattr(whole, what)))
+    assert shares[1].routers == ("node-3",)
+    assert set(shares[1].ends) == {"x/c", "y/c"}
+    assert list(shares[0].taps) == ["node-3"]
+    assert not shares[1].taps
+
+
+def test_machine_hangs_on_a_tap_and_on_no_wire():
+    whole = plan(load_topology("mixed"))
+    tap = whole.taps["node-3"]
+    assert tap == whole.ports["node-3"].far
+    assert tap.host == UNDERLAY
+    wires = [wire for step in whole.steps for wire in step.wires]
+    assert tap.ifindex not in {end.ifindex for wire in wires for end in (wire.near, wire.far)}

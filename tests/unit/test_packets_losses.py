@@ -24,6 +24,9 @@ class Counter:
         self.count += self.more
         return self.count
 
+    def backlog(self) -> int:
+        return 7
+
 
 @pytest.fixture
 def softnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -54,3 +57,12 @@ def test_backlog_drops_are_told_with_their_cpu(softnet: Path) -> None:
     meter = LossMeter({}, 2)
     softnet.write_text(ROW.format(dropped=30, cpu=2))
     assert meter.losses() == (Reason.BACKLOG, "4 on CPU 2")
+
+
+@pytest.mark.usefixtures("softnet")
+def test_losses_beside_nodes_are_told_with_their_place() -> None:
+    wires = {"the wire to node-3": 1}
+    meter = LossMeter({"n": Counter(0)}, 0, lambda: dict(wires))
+    assert meter.losses() is None
+    wires["the wire to node-3"] = 4
+    assert meter.losses() == (Reason.BACKLOG, "3 on the wire to node-3")
