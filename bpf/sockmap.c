@@ -233,7 +233,7 @@ INLINE int obstacle(struct flow *flow, struct tcp_sock *tcp, u32 size, u64 *queu
 	if (empty)
 		flow->since_empty = 0;
 #ifdef MEMBER_QUEUED
-	*queued = half(psock + MEMBER_QUEUED);
+	*queued = empty ? 0 : half(psock + MEMBER_QUEUED);
 #else
 	*queued = flow->since_empty;
 #endif

@@ -38,7 +38,9 @@ class SockmapAccelerator:
 
     name: ClassVar[str] = "sockmap"
     api_version: ClassVar[int] = API_VERSION
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.IPV4, Capability.IPV6, Capability.TCP})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.IPV4, Capability.IPV6, Capability.TCP, Capability.L7_HTTP}
+    )
     program: ClassVar[BpfSource] = SOURCE
     """The C file; macros that tell it where this kernel has what come to it."""
     sockets: ClassVar[int] = 65536

@@ -12,8 +12,8 @@
 // a write, one way; the server only counts). With RATE 0 each connection sends its next request when it has the answer
 // to the last one. With RATE > 0 requests are due at fixed times, that many a second over all connections, and a
 // latency counts from when the request was due, not from when it was sent: a stall is in the figures of all requests
-// that had to wait for it (no coordinated omission). Both ends are single-threaded, non-blocking, read to EAGAIN, and
-// check every byte that they get against the pattern that was sent.
+// that had to wait for it (no coordinated omission). Both ends are single-threaded and
+// non-blocking, and check every byte that they get against the pattern that was sent.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,7 +31,8 @@
 #include <unistd.h>
 
 enum protocol { TCP, HTTP1, STREAM };
-enum { WARM = 20000000 /* nanoseconds */, HEADER_MAX = 4096, CHUNK = 256 * 1024, EVENTS = 512, PATTERN = 251 /* a prime: shifted bytes do not match */ };
+enum { WARM = 20000000, PATIENCE = 100000000 }; // nanoseconds
+enum { HEADER_MAX = 4096, CHUNK = 256 * 1024, EVENTS = 512, PATTERN = 251 /* a prime: shifted bytes do not match */ };
 
 struct connection {
     int fd;
@@ -171,7 +172,8 @@ static size_t take(struct connection *c, const char *data, size_t length) {
     }
 }
 
-// Reads to EAGAIN; how many messages came, or -1 when the connection is gone.
+// Reads what is there; how many messages came, or -1 when the connection is gone. After a short read there may be more,
+// and then there is another event: epoll is level-triggered here.
 static long read_in(struct connection *c) {
     long complete = 0;
     for (;;) {
@@ -181,6 +183,8 @@ static long read_in(struct connection *c) {
         if (length <= 0)
             return -1;
         complete += take(c, chunk, length);
+        if (length < CHUNK)
+            return complete;
     }
 }
 
@@ -263,7 +267,7 @@ static void stream(struct connection *c, int counting) {
 // One round of the loop: what came, and what is due now; "interval" is 0 in a closed loop.
 static void turn(struct connection **all, size_t count, uint64_t interval, int counting) {
     struct epoll_event events[EVENTS];
-    uint64_t soonest = UINT64_MAX, time = now();
+    uint64_t soonest = UINT64_MAX, time = interval ? now() : 0;
     for (size_t i = 0; interval && i < count; i++) {
         struct connection *c = all[i];
         if (going_on && !c->waiting && c->next_due <= time) {
@@ -273,9 +277,10 @@ static void turn(struct connection **all, size_t count, uint64_t interval, int c
         if (!c->waiting && c->next_due < soonest)
             soonest = c->next_due;
     }
-    int64_t wait = interval && soonest != UINT64_MAX ? (int64_t)(soonest - now()) : 100000000;
-    struct timespec timeout = {.tv_nsec = wait < 0 ? 0 : wait > 100000000 ? 100000000 : wait};
-    int ready = epoll_pwait2(poller, events, EVENTS, &timeout, NULL);
+    int64_t wait = soonest != UINT64_MAX ? (int64_t)(soonest - now()) : PATIENCE;
+    struct timespec timeout = {.tv_nsec = wait < 0 ? 0 : wait > PATIENCE ? PATIENCE : wait};
+    // Who runs this has a limit of its own for answers that never come.
+    int ready = epoll_pwait2(poller, events, EVENTS, interval ? &timeout : NULL, NULL);
     for (int i = 0; i < ready; i++) {
         struct connection *c = events[i].data.ptr;
         long complete = read_in(c);
@@ -284,10 +289,11 @@ static void turn(struct connection **all, size_t count, uint64_t interval, int c
         if (complete) {
             c->waiting = 0;
             answered += counting;
+            time = now();
             if (counting)
-                count_latency(now() - c->due);
+                count_latency(time - c->due);
             if (going_on && !interval)
-                request(c, now());
+                request(c, time);
         } else if (protocol == STREAM) {
             stream(c, counting);
         } else if (c->unsent && !write_out(c)) {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,11 @@ from lab.cli.options import (
 from lab.conformance.apart import Apart
 from lab.conformance.harness import Harness
 from lab.conformance.results import Results
+from lab.policy.resources import Resources
 from lab.report.files import prepare_directory
 from lab.report.table import print_results
 from lab.report.terminal import complain
+from lab.topology import Flow
 
 if TYPE_CHECKING:
     from lab.conformance.pool import Pool
@@ -68,11 +71,15 @@ def verify(
     if report is not None:
         prepare_directory(report)
     with Apart(lambda: Harness(question.topology, dataplane, before)) as apart:
-        results = apart.call(Harness.verify, question.resources, question.flows)
+        results, unproven = apart.call(_verified, question.resources, question.flows)
     print_results(results, output)
     if apart.printed:
         complain(apart.printed)
+    for each in unproven:
+        complain(f"policylab: accelerated in name only: {each}")
     if results.conformant:
+        if unproven:
+            raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
         return
     report = report or DEFAULT_REPORT
     prepare_directory(report)
@@ -82,6 +89,11 @@ def verify(
     with Apart(lambda: Pool(before)) as labs:
         complain(labs.call(_story, (topology, resources), results, dataplane_name, report))
     raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
+
+
+def _verified(harness: Harness, resources: Resources, flows: Sequence[Flow]) -> tuple[Results, tuple[str, ...]]:
+    """The results, and what accelerators claim and have not done."""
+    return harness.verify(resources, flows), harness.unproven
 
 
 def _story(pool: Pool, files: tuple[Path, tuple[Path, ...]], results: Results, dataplane: str, report: Path) -> str:

@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from dataplanes.api import Accelerator, Dataplane, Evidence
+from lab.conformance.claims import claims
+from lab.conformance.evidence import unmet
 from lab.conformance.plugins import NodePlugins
 from lab.conformance.results import Results
 from lab.conformance.rollout import Rollout
@@ -48,6 +50,7 @@ class Harness:
         self.topology = topology
         self.dataplane = dataplane
         self.accelerators = tuple(accelerators)
+        self.unproven: tuple[str, ...] = ()
         self._stack = ExitStack()
         self._sidecars: tuple[Mesh, Requests] | None = None
         self._plugins: dict[str, NodePlugins] = {}
@@ -144,10 +147,14 @@ class Harness:
         return {} if self._sidecars is None else self._sidecars[0].evidence()
 
     def verify(self, resources: Resources, flows: Sequence[Flow]) -> Results:
-        """Apply, send, and compare with the oracle."""
+        """Apply, send, and compare with the oracle; ``unproven`` tells what accelerators claim and have not done."""
         self.apply(resources)
         verdicts = Oracle(self.topology, resources).verdicts(flows)
-        return Results.of(flows, verdicts, [seen.verdict for seen in self.observe(flows)])
+        before = self.acceleration()
+        seen = self.observe(flows)
+        expected = claims(self.topology, self.accelerators, flows, seen)
+        self.unproven = unmet(expected, before, self.acceleration()) if expected else ()
+        return Results.of(flows, verdicts, [each.verdict for each in seen])
 
     def evidence(self) -> Mapping[str, Evidence]:
         """What each node's dataplane tells of itself, by node name; of one that fails at this, how it fails."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,10 +12,10 @@ import test_sockmap as sound
 import test_sockmap_integrity as whole
 from sockmap_world import World
 
-from dataplanes.api import BpfSource
+from dataplanes.api import BpfSource, Snapshot, SnapshotDelta
 from dataplanes.sockmap import SockmapAccelerator
 
-__all__ = ["FAULTS", "Fault", "broken"]
+__all__ = ["ACCELERATOR_FAULTS", "FAULTS", "Fault", "broken"]
 
 Check = Callable[[World], None]
 PATIENCE = 5  # seconds; what is lost never comes
@@ -150,3 +150,15 @@ FAULTS = (
     ),
     Fault("naive", (), _STOPPED, (("NAIVE", "1"),)),
 )
+
+
+class Idle(SockmapAccelerator):
+    """Claims to accelerate, and lets nobody's sockets join."""
+
+    name: ClassVar[str] = "idle-sockmap"
+
+    def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
+        super().apply(replace(snapshot, endpoints={}), delta)
+
+
+ACCELERATOR_FAULTS = {Idle: "http.acceleration.same-verdicts"}

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import test_sockmap_policy as policy
-from sockmap_faults import FAULTS, Fault, broken
+from sockmap_faults import ACCELERATOR_FAULTS, FAULTS, Fault, broken
 from sockmap_world import world
 from test_sockmap_policy import policed_by
 
 from dataplanes.api import Snapshot, SnapshotDelta
+from dataplanes.iptables import IptablesDataplane
 from dataplanes.sockmap import SockmapAccelerator
+from lab.conformance.case import load_cases
+from lab.conformance.judge import Judge
+from lab.conformance.pool import Pool
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -38,3 +42,18 @@ class Bypassing(SockmapAccelerator):
 def test_an_accelerator_that_goes_round_policy_is_caught(tmp_path: Path) -> None:
     with policed_by(tmp_path, Bypassing) as policed, pytest.raises(AssertionError):
         policy.test_a_policy_that_comes_later_stops_new_connections_and_cuts_none(policed, plain=False)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "expectation"), ACCELERATOR_FAULTS.items(), ids=lambda each: getattr(each, "name", "")
+)
+def test_a_broken_accelerator_is_caught_by_the_expectation_that_names_it(
+    accelerator: type[SockmapAccelerator], expectation: str, tmp_path: Path
+) -> None:
+    case = next(each for each in load_cases() if each.id == expectation)
+    with Pool([SockmapAccelerator]) as pool:
+        assert Judge(pool, tmp_path, shrink_seconds=0).hold_case(case, IptablesDataplane) is None
+    with Pool([accelerator]) as pool:
+        failure = Judge(pool, tmp_path, shrink_seconds=0).hold_case(case, IptablesDataplane)
+    assert failure is not None
+    assert "counter redirected.bytes must have grown" in failure
