@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -28,6 +29,7 @@ __all__ = ["explain"]
 @click.option("--icmp-type", type=int, help="ICMP or ICMPv6 type; default: echo request.")
 @click.option("--icmp-code", type=int, help="ICMP or ICMPv6 code; default: 0.")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), help="Default: IPv4 where both ends have it.")
+@click.option("--http", nargs=2, metavar="METHOD PATH", help="Of a request, to a workload with a sidecar.")
 @lenient_option
 @output_option
 def explain(topology: Path, resources: tuple[Path, ...], *, lenient: bool, output: str, **words: object) -> None:
@@ -51,4 +53,6 @@ def _flow_entry(words: dict[str, object]) -> dict[str, object]:
     icmp = {"type": words["icmp_type"], "code": words["icmp_code"]}
     if any(value is not None for value in icmp.values()):
         entry["icmp"] = {key: value for key, value in icmp.items() if value is not None}
+    if words["http"]:
+        entry["http"] = dict(zip(("method", "path"), cast("tuple[str, str]", words["http"]), strict=True))
     return {key: value for key, value in entry.items() if value is not None}

@@ -18,13 +18,15 @@ from lab.document import Document
 from lab.errors import LabError
 from lab.schema import StrictModel, validate
 
-__all__ = ["ACCELERATOR", "DATAPLANE", "EvidenceModel", "ExpectedEvidence", "Told", "read_evidence", "unmet"]
+__all__ = ["ACCELERATOR", "DATAPLANE", "SIDECAR", "EvidenceModel", "ExpectedEvidence", "Told", "read_evidence", "unmet"]
 
 DATAPLANE, ACCELERATOR = "dataplane", "accelerator"
 """Whichever dataplane is judged, and each accelerator that is asked; in a bundle it is named instead."""
+SIDECAR = "sidecar"
+"""The Envoy of a workload, which stands in the node's place with a dot for its slash."""
 
 Told = Mapping[tuple[str, str], Evidence]
-"""Evidence by node and plugin: DATAPLANE, or the name of an accelerator."""
+"""Evidence by node and plugin: DATAPLANE, the name of an accelerator, or SIDECAR."""
 
 Text = Annotated[str, Field(min_length=1)]
 

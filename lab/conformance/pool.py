@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from dataplanes.api import Accelerator, Dataplane
-from lab.conformance.evidence import DATAPLANE, Told, unmet
+from lab.conformance.evidence import DATAPLANE, SIDECAR, Told, unmet
 from lab.conformance.harness import Harness
 from lab.conformance.judged import combined_name
 from lab.conformance.results import Results
@@ -177,7 +177,8 @@ class Pool:
 
 def _told(harness: Harness) -> Told:
     of_dataplanes = {(node, DATAPLANE): told for node, told in harness.evidence().items()}
-    return of_dataplanes | dict(harness.acceleration())
+    of_sidecars = {(name.replace("/", "."), SIDECAR): told for name, told in harness.sidecars().items()}
+    return of_dataplanes | of_sidecars | dict(harness.acceleration())
 
 
 def _name(scenario: Scenario, dataplane: type[Dataplane]) -> tuple[str, str]:

@@ -249,4 +249,6 @@ def _flow_dict(flow: Flow) -> dict[str, object]:
         spelled["source_port"] = flow.source_port
     if flow.icmp is not None:
         spelled["icmp"] = {"type": flow.icmp.type, "code": flow.icmp.code}
+    if flow.http is not None:
+        spelled["http"] = {"method": flow.http.method, "path": flow.http.path}
     return spelled

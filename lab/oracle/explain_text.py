@@ -55,6 +55,8 @@ def _flow_line(explanation: Explanation) -> str:
         what = f"port {flow.port}/{what}"
     if flow.icmp is not None:
         what += f" type {flow.icmp.type} code {flow.icmp.code}"
+    if flow.http is not None:
+        what += f", request {flow.http.method} {flow.http.path}"
     return f"{flow.source} {explanation.source} -> {flow.destination} {explanation.destination}, {what}"
 
 

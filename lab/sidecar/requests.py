@@ -17,7 +17,7 @@ from lab.sidecar.applications import Applications, Asking, Response
 from lab.topology import Flow, address_of
 from lab.traffic.observation import Observation, Reason
 
-__all__ = ["Requests"]
+__all__ = ["Requests", "judged"]
 
 _OK: Final = 200
 _FORBIDDEN: Final = 403
@@ -51,7 +51,7 @@ class Requests:
             self._applications.serve(flow.destination, asking.port)
         with self._lab.unmuted():
             responses = self._applications.ask(askings)
-        return [_judged(flow, response) for flow, response in zip(flows, responses, strict=True)]
+        return [judged(flow, response) for flow, response in zip(flows, responses, strict=True)]
 
     def _asking(self, flow: Flow) -> Asking:
         end = self._lab.topology.end(flow.destination)
@@ -62,7 +62,7 @@ class Requests:
         return Asking(flow.source, address, flow.port, flow.http)
 
 
-def _judged(flow: Flow, response: Response) -> Observation:
+def judged(flow: Flow, response: Response) -> Observation:
     """Allowed is what the application itself says that it got; denied is what a sidecar forbids, and nothing else."""
     if response.status == _OK and response.by == flow.destination:
         return Observation("allow", arrived=flow.destination)

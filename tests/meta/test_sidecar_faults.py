@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -119,6 +120,10 @@ def test_fault_of_sidecars_is_caught(
     failure = Judge(pool, tmp_path, shrink_seconds=0).hold_case(case, IptablesDataplane)
     assert failure is not None
     assert f"FAILED {fault.caught_by}" in failure
+    rulesets = tmp_path / "bundles" / f"iptables-{fault.caught_by}" / "rulesets"
+    counters = json.loads((rulesets / "x.web.sidecar.counters.json").read_text())
+    assert any("rbac" in name for name in counters)
+    assert (rulesets / "x.web.sidecar.txt").is_file()
 
 
 def test_the_sound_sidecars_pass_what_catches_the_faults(pool: Pool, tmp_path: Path) -> None:

@@ -171,6 +171,26 @@ def test_file_that_is_no_list_of_flows_is_refused(tmp_path: Path, topology: Topo
         ),
         ("to: x/both, protocol: TCP, port: 1, http: {method: G T, path: /}", "flows.yaml:1:69: entry [0].http.method"),
         ("to: x/both, protocol: TCP, port: 1, http: {method: GET, path: a}", "flows.yaml:1:80: entry [0].http.path is"),
+        (
+            'to: x/both, protocol: TCP, port: 1, http: {method: GET, path: "/#a"}',
+            "flows.yaml:1:80: entry [0].http.path is not an HTTP path",
+        ),
+        (
+            'to: x/both, protocol: TCP, port: 1, http: {method: GET, path: "/%4x"}',
+            "flows.yaml:1:80: entry [0].http.path is not escaped",
+        ),
+        (
+            'to: x/both, protocol: TCP, port: 1, http: {method: GET, path: "/a//%2e./b"}',
+            "flows.yaml:1:80: entry [0].http.path is read in two ways",
+        ),
+        (
+            "to: x/both, protocol: TCP, port: 1, http: {method: CONNECT, path: /}",
+            "flows.yaml:1:60: CONNECT asks for a tunnel",
+        ),
+        (
+            "to: x/both, protocol: TCP, port: 1, source_port: 5, http: {method: GET, path: /}",
+            "flows.yaml:1:67: the source port of an HTTP flow is",
+        ),
     ],
 )
 def test_entry_that_cannot_be_is_told_at_its_field(tmp_path: Path, topology: Topology, entry: str, told: str) -> None:

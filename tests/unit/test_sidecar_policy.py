@@ -10,20 +10,23 @@ import pytest
 from envoy_matcher import Connection, allows
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from oracle_lab import lab, onto  # noqa: F401 - a fixture
 from oracle_worlds import World, all_resources, calico_policies, flows_of, kubernetes_policies, topologies
 
+from lab.errors import TopologyError
 from lab.oracle import Oracle
 from lab.oracle.requests import path_as_judged
 from lab.policy.compile import compile_snapshots
 from lab.policy.resources import Action, CalicoPolicy, HttpMatch, HttpPath, PortRange
 from lab.protocols import TCP
+from lab.sidecar.applications import Response
 from lab.sidecar.authority import identity_of
 from lab.sidecar.chains import Gate
 from lab.sidecar.patterns import paths_pattern, ports_pattern
 from lab.sidecar.rbac import gate_file
-from lab.topology import HttpRequest, address_of
+from lab.sidecar.requests import judged
+from lab.topology import Flow, HttpRequest, address_of
 
-PATHS = ("/", "/a", "/a/", "/a/b", "/ab", "/a-b", "/a:b", "/%", "/b?a")
 METHODS = ("GET", "POST")
 REQUESTS = [HttpRequest(method, path) for method in METHODS for path in ("/", "/a", "/a/b?c", "/ab")]
 
@@ -146,3 +149,42 @@ def test_a_pattern_of_paths_covers_what_the_match_does(how, wanted, path, covere
 )
 def test_a_path_is_judged_in_one_form(path, judged):
     assert path_as_judged(path) == judged
+
+
+@pytest.mark.parametrize(
+    ("response", "verdict"),
+    [
+        (Response(200, "x/server"), "allow"),
+        (Response(403), "deny"),
+        (Response(403, "x/server"), "inconclusive"),  # the application forbids it itself
+        (Response(200, "x/other"), "inconclusive"),
+        (Response(200), "inconclusive"),
+        (Response(503), "inconclusive"),
+        (Response(error="ConnectionResetError"), "inconclusive"),
+        (Response(error="closed"), "inconclusive"),
+    ],
+)
+def test_a_request_is_denied_by_a_sidecars_403_alone_and_allowed_by_its_applications_answer(response, verdict):
+    flow = Flow("x/client", "x/server", TCP, 80, 4, http=REQUESTS[0])
+    assert judged(flow, response).verdict == verdict
+
+
+def looking(**fields: object) -> dict[str, object]:
+    return {"action": "Allow", "protocol": "TCP", **fields}
+
+
+def test_a_request_that_only_its_source_port_would_decide_is_refused(lab):  # noqa: F811 - the fixture
+    judge = lab(onto("a", looking(source={"ports": ["1:50000"]}, http={"methods": ["GET"]})))
+    with pytest.raises(TopologyError, match="depends on its source port"):
+        judge.verdict("x/b", "x/a", http=HttpRequest("GET", "/"))
+    settled = lab(onto("a", looking(source={"ports": ["32768:60999"]}, http={"methods": ["GET"]})))
+    assert settled.allows("x/b", "x/a", http=HttpRequest("GET", "/"))
+    assert not settled.allows("x/b", "x/a", http=HttpRequest("PUT", "/"))
+
+
+def test_an_explanation_of_a_request_tells_what_its_sidecar_asks(lab):  # noqa: F811 - the fixture
+    judge = lab(onto("a", looking(http={"methods": ["GET"], "paths": [{"prefix": "/a"}]})))
+    explained = judge.oracle.explain(judge.flow("x/b", "x/a", http=HttpRequest("GET", "/b")))
+    assert "request ingress of x/a: deny" in explained.render()
+    assert "http.paths wants one of prefix /a; here it is /b" in explained.render()
+    assert explained.to_dict()["flow"]["http"] == {"method": "GET", "path": "/b"}
