@@ -33,7 +33,7 @@ nodes: {node-1: {}, node-2: {}}
 namespaces: {x: {}}
 workloads:
   x/near: {node: node-1, sidecar: envoy}
-  x/far: {node: node-1, sidecar: envoy}
+  x/far: {node: node-1, sidecar: envoy, ports: [{name: tcp-talk, port: 7000}, {name: http, port: 8080}]}
   x/plain-near: {node: node-1}
   x/plain-far: {node: node-1}
   x/remote: {node: node-2, sidecar: envoy}

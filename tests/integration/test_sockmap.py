@@ -8,16 +8,16 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from sockmap_world import LEGS, Sockets, World, leg_of, topology, world
 
-from dataplanes.api import DataplaneError
+from dataplanes.api import DataplaneError, Node
 from dataplanes.sockmap import SockmapAccelerator
 from lab.fabric.lab import Lab
 from lab.fabric.namespace_node import NamespaceNode
@@ -288,3 +288,42 @@ def test_its_loader_killed_connections_go_on_and_new_ones_go_by_tcp(tmp_path: Pa
         before = carried(lab.hosts["x/near"])
         exchange(near, far, bytes(10_000), 5)
         assert carried(lab.hosts["x/near"]) - before > 50_000
+
+
+def on_another_kernel(changes: Mapping[str, str | None]) -> type[SockmapAccelerator]:
+    """The accelerator on a kernel that has no such member, or another one in its place."""
+
+    class Kernel:
+        def __init__(self, node: Node) -> None:
+            self._node = node
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._node, name)
+
+        def member_offsets(self, paths: Sequence[str]) -> dict[str, int | None]:
+            wanted = {path: changes.get(path, path) for path in paths}
+            found = self._node.member_offsets([other for other in wanted.values() if other])
+            return {path: found[other] if other else None for path, other in wanted.items()}
+
+    class Elsewhere(SockmapAccelerator):
+        def __init__(self, node: Node) -> None:
+            super().__init__(Kernel(node))
+
+    return Elsewhere
+
+
+def test_a_kernel_that_counts_no_queue_has_its_queues_bounded_all_the_same(tmp_path: Path) -> None:
+    older = on_another_kernel({"sk_psock.msg_tot_len": None})
+    with world(tmp_path, older) as made, made.sockets(made.leg("veth-ipv4")) as sockets:
+        exchange(*sockets.pair(), b"as before", 5)
+        assert made.counters()["redirected.messages"] == 10
+        test_a_writer_whose_reader_sleeps_is_stopped_as_by_tcp(made, sockets)
+
+
+def test_when_memory_is_short_tcp_has_it(tmp_path: Path) -> None:
+    # Numbers that are never 0 stand where the kernel tells whether TCP is short of memory.
+    short = on_another_kernel({"proto.memory_pressure": "proto.sysctl_mem"})
+    with world(tmp_path, short) as made, made.sockets(made.leg("veth-ipv4")) as sockets:
+        exchange(*sockets.pair(), bytes(1000), 5)
+        counters = made.counters()
+        assert (counters["redirected.messages"], counters["passed.pressure"]) == (0, 10)
