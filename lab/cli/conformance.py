@@ -15,9 +15,10 @@ from lab.cli.options import FilePath, accelerator_option
 from lab.conformance.apart import Apart
 from lab.conformance.generate import scenarios
 from lab.conformance.harness import Harness
-from lab.conformance.record import Record, worst
+from lab.conformance.record import Record, Report, worst
 from lab.conformance.run import Request, run_conformance
-from lab.report.files import prepare_directory
+from lab.fabric.machine.kernels import KERNELS
+from lab.report.files import prepare_directory, write_json
 from lab.report.matrix import matrix_lines, progress_line, verdict_lines
 from lab.report.terminal import say
 from lab.topology import Topology
@@ -50,6 +51,14 @@ EXIT_NOT_CONFORMANT = 1
     show_default=True,
     help="Where report.json, junit.xml and the bundles of what failed are written.",
 )
+@click.option("--level", type=click.Choice(["core", "extended"]), help="Only expectations of this level; default: all.")
+@click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    type=click.Choice(list(KERNELS)),
+    help="Run in a virtual machine with this Debian kernel (repeatable), in place of this host's kernel.",
+)
 @click.option("--allow-partial", is_flag=True, help="End 0 when a core capability is merely not declared.")
 def conformance(
     dataplanes: tuple[str, ...],
@@ -57,26 +66,41 @@ def conformance(
     topology: Path | None,
     profile: str | None,
     report: Path,
+    level: str | None,
+    kernels: tuple[str, ...],
     allow_partial: bool,
 ) -> None:
     """Hold dataplanes to every expectation, with real packets, and print the matrix.
 
     Each is judged alone, and once more with all accelerators that are named: they may change no verdict.
+    With --kernel the matrix has a column for each dataplane on each kernel.
     """
     names = dataplanes or dataplane_names()
     given = None if topology is None else load_topology(topology)
     scenarios(given)  # a topology in which nothing can be asked says so now
+    before = [*map(load_accelerator, accelerators)]
     for name in names:
-        _try(given or load_topology("one-node"), load_dataplane(name), [*map(load_accelerator, accelerators)])
+        dataplane = load_dataplane(name)
+        if not kernels:
+            _try(given or load_topology("one-node"), dataplane, before)
     prepare_directory(report)
     chosen = profile or ("ci" if os.environ.get("CI") else "dev")
-    request = Request(tuple(names), accelerators, chosen, topology)
-    result = run_conformance(request, report.resolve(), _tell)
+    request = Request(tuple(names), accelerators, chosen, topology, level)
+    result = _on_kernels(kernels, request, report) if kernels else run_conformance(request, report.resolve(), _tell)
     say("\n".join(("", *matrix_lines(result), "", *verdict_lines(result))))
     say(f"report: {report}")
     verdict = worst([result.result(name) for name in result.dataplanes])
     if verdict == "failure" or (verdict == "partial" and not allow_partial):
         raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
+
+
+def _on_kernels(kernels: tuple[str, ...], request: Request, directory: Path) -> Report:
+    # Neither needed nor imported where the host's own kernel is judged.
+    from lab.conformance.kernel_matrix import run_on_kernels
+
+    result = run_on_kernels(kernels, request, directory.resolve(), say)
+    write_json(directory / "report.json", result.to_dict())
+    return result
 
 
 def _try(topology: Topology, dataplane: type[Dataplane], accelerators: Sequence[type[Accelerator]]) -> None:

@@ -27,6 +27,8 @@ class Request:
     accelerators: tuple[str, ...]
     profile: str
     topology: Path | None = None
+    level: str | None = None
+    """Only expectations of this level, ``core`` or ``extended``; None for both."""
 
 
 class _Listener:
@@ -82,4 +84,5 @@ def _arguments(request: Request, directory: Path) -> list[str]:
         *("--lab-profile", request.profile, "--lab-report", str(directory)),
         f"--junitxml={directory / JUNIT}",
         *([] if request.topology is None else ["--topology", str(request.topology)]),
+        *([] if request.level is None else ["-m", request.level]),
     ]
