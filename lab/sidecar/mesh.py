@@ -13,14 +13,13 @@ from typing import Self
 from dataplanes.api import Evidence
 from lab.fabric.lab import Lab
 from lab.policy.snapshot import Snapshot
-from lab.protocols import TCP
 from lab.sidecar.authority import Authority, Credentials, identity_of
 from lab.sidecar.bootstrap import bootstrap
 from lab.sidecar.chains import Sidecar, gates
 from lab.sidecar.envoy import Envoy, envoy_path
 from lab.sidecar.rbac import gate_file, open_file
 from lab.sidecar.redirect import redirect
-from lab.topology import Address, Topology, Workload
+from lab.topology import Address, Workload
 
 __all__ = ["Mesh"]
 
@@ -85,18 +84,7 @@ class Mesh:
         credentials: Credentials | None = None if authority is None else authority.issue(identity_of(workload))
         sidecar = Sidecar(str(envoy.directory), self._tls, tuple(self._identities()))
         envoy.enforce(open_file)
-        envoy.start(self._lab, binary, bootstrap(sidecar, _tcp_ports(self._lab.topology)), credentials)
+        envoy.start(self._lab, binary, bootstrap(sidecar, sorted(self._lab.topology.plain_ports())), credentials)
 
     def _identities(self) -> dict[Address, str]:
         return {to: identity_of(workload) for workload in self._workloads.values() for to in workload.addresses}
-
-
-def _tcp_ports(topology: Topology) -> list[int]:
-    """Ports that every end which declares them calls plain TCP, as Istio reads names: ``tcp`` or ``tcp-...``."""
-    declared = [port for end in topology.endpoints() for port in end.ports if port.protocol == TCP]
-    others = {port.port for port in declared if not _is_plain(port.name)}
-    return sorted({port.port for port in declared} - others)
-
-
-def _is_plain(name: str) -> bool:
-    return name == "tcp" or name.startswith("tcp-")

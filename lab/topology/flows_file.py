@@ -215,6 +215,9 @@ class _Reader:
         if entry.source_port is not None:
             what = "the source port of an HTTP flow is drawn by the kernel"
             raise self._error("source_port", what, next_step="leave it out, or leave 'http' out")
+        if entry.port in self.topology.plain_ports():
+            what = f"sidecars look for no HTTP on port {entry.port}: whoever declares it calls it tcp"
+            raise self._error("port", what, next_step="give the port another name in the topology")
         if entry.source == entry.destination:
             raise self._error("to", "an HTTP flow from a workload to itself meets no policy", allowed="another end")
         if not isinstance(destination, Workload) or destination.sidecar is None:

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Literal
 
 from lab.errors import Place
+from lab.protocols import TCP
 
 __all__ = [
     "TUNNEL_INTERFACES",
@@ -167,3 +168,9 @@ class Topology:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Workloads, then externals: the ends of the default flows."""
         return (*self.workloads.values(), *self.externals.values())
+
+    def plain_ports(self) -> frozenset[int]:
+        """TCP ports on which sidecars look for no HTTP: all who declare them call them ``tcp`` or ``tcp-...``."""
+        declared = [port for end in self.endpoints() for port in end.ports if port.protocol == TCP]
+        others = {port.port for port in declared if not f"{port.name}-".startswith("tcp-")}
+        return frozenset(port.port for port in declared) - others

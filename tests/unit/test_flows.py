@@ -253,3 +253,15 @@ def test_flow_of_options_is_read_like_an_entry(topology: Topology) -> None:
         read_flow({**entry, "port": 0}, topology, "command line")
     with pytest.raises(TopologyError, match=r"^command line: unknown end 'x/bot'; .*did you mean 'x/both'"):
         read_flow({**entry, "to": "x/bot"}, topology, "command line")
+
+
+def test_requests_to_a_port_that_is_called_tcp_are_refused(tmp_path: Path) -> None:
+    ports = "[{name: tcp-sql, port: 1}, {name: tcp, port: 2}, {name: tcpish, port: 3}, {port: 4}, {name: tcp, port: 5}]"
+    workloads = f"x/a: {{node: n, sidecar: envoy, ports: {ports}}}, x/b: {{node: n, ports: [{{name: web, port: 5}}]}}"
+    (tmp_path / "t.yaml").write_text(f"nodes: {{n: {{}}}}\nnamespaces: {{x: {{}}}}\nworkloads: {{{workloads}}}\n")
+    found = load_topology(tmp_path / "t.yaml")
+    assert found.plain_ports() == {1, 2}
+    entry = {"from": "x/b", "to": "x/a", "protocol": "TCP", "http": {"method": "GET", "path": "/"}}
+    assert read_flow({**entry, "port": 5}, found, "test").http is not None
+    with pytest.raises(TopologyError, match="look for no HTTP on port 1"):
+        read_flow({**entry, "port": 1}, found, "test")
