@@ -123,6 +123,12 @@ def test_peer_of_an_unknown_kind_is_kept_empty(load: Load, kind: str, peer: str,
     assert rule.peers == (AdminPeer(namespaces=EMPTY), AdminPeer())
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_key_of_a_peer_without_a_value_is_as_if_not_there(load: Load, kind: str) -> None:
+    found = read(load, with_rule(kind, "{action: Deny, from: [{namespaces: {}, pods: }]}", "ingress"))
+    assert found.ingress[0].peers == (AdminPeer(namespaces=EMPTY),)
+
+
 def test_domain_names_are_no_peer_that_a_baseline_policy_knows(load: Load) -> None:
     found = read(load, with_rule("BaselineAdminNetworkPolicy", "{action: Deny, to: [{domainNames: [example.org]}]}"))
     assert found.egress[0].peers == (AdminPeer(),)

@@ -338,6 +338,7 @@ def test_tier_is_read_and_a_built_in_one_may_repeat_itself(load: Load) -> None:
         ("kube-baseline", "§order: 10000000", "spec.defaultAction of a built-in tier is fixed | Pass"),
         ("§a.b", "order: 5", "metadata.name is not a name"),
         ("§" + "a" * 64, "order: 5", "metadata.name is not a name"),
+        ("t", "order: §.nan", "spec.order "),
         ("t", "defaultAction: §deny", "spec.defaultAction is not allowed | Deny, Pass | did you mean 'Deny'?"),
     ],
 )
