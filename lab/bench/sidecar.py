@@ -28,6 +28,8 @@ __all__ = ["CELLS", "FULL", "run"]
 _SIZES: Final = (64, 1024, 16384, 131072, 1 << 20)
 _CONNECTIONS: Final = (1, 16, 256)
 _SECONDS: Final = 0.1
+_TRIAL_SECONDS: Final = 0.5
+_MOST_SECONDS: Final = 3.0
 _SLICES: Final = 3
 """In a round each arm has so many turns of so many seconds: what else the machine does then hits all of them."""
 _PART_OF_PLAIN: Final = 0.5
@@ -47,6 +49,7 @@ _CHOSEN: Final[tuple[tuple[Way, Protocol, int, int], ...]] = (
     ("envoy", "http1", 64, 16),
     ("envoy", "http1", 16384, 16),
     ("envoy", "http1", 1 << 20, 1),
+    ("envoy", "http2", 64, 16),
 )
 CELLS: Final = tuple(Cell(way, Load(protocol, size, number)) for way, protocol, size, number in _CHOSEN)
 """What is measured unless everything is asked for: it ends within 15 minutes."""
@@ -54,7 +57,7 @@ CELLS: Final = tuple(Cell(way, Load(protocol, size, number)) for way, protocol, 
 _WAYS: Final[Mapping[Way, tuple[Protocol, ...]]] = {
     "loopback": ("tcp",),
     "veth": ("tcp", "stream"),
-    "envoy": ("tcp", "stream", "http1"),
+    "envoy": ("tcp", "stream", "http1", "http2"),
 }
 FULL: Final = tuple(
     Cell(way, Load(protocol, size, number))
@@ -101,8 +104,11 @@ class _Course:
         self.failed: str | None = None
         with ExitStack() as stack:
             running = {name: stack.enter_context(arm.running(cell)) for name, arm in arms.items()}
-            due = running["plain"].measure(_SECONDS).rate * _PART_OF_PLAIN
-            measured = {name: partial(self._measure, name, each, due) for name, each in running.items()}
+            trial = running["plain"].measure(_TRIAL_SECONDS).rate
+            self._due = trial * _PART_OF_PLAIN
+            # Each connection has its turn a few times in a slice, also where that takes long.
+            self._seconds = min(max(_SECONDS, 4 * cell.load.connections / max(trial, 1)), _MOST_SECONDS)
+            measured = {name: partial(self._measure, name, each) for name, each in running.items()}
             figures = interleave(rounds * _SLICES, measured)
         for name, slices in figures.items():
             if name != self.failed:
@@ -113,13 +119,13 @@ class _Course:
         """Whether there are answers to wait for."""
         return self.cell.load.protocol != "stream"
 
-    def _measure(self, name: str, running: Running, due: float) -> float:
+    def _measure(self, name: str, running: Running) -> float:
         if name == self.failed:
             return 0
         try:
-            figures = running.measure(_SECONDS)
+            figures = running.measure(self._seconds)
             if self.has_latencies:
-                self.latencies[name].append(running.latencies(_SECONDS, due))
+                self.latencies[name].append(running.latencies(self._seconds, self._due))
         except HostError:
             if name != "naive":
                 raise
@@ -138,6 +144,7 @@ def _rows(courses: Sequence[_Course]) -> Iterator[Row]:
             details: dict[str, float | str] = {
                 **cell,
                 "arm": arm,
+                **({"failed": course.failed} if course.failed else {}),
                 "cpu_us": round(median(each.cpu for each in figures), 2),
                 "stack_bytes": round(median(each.stack_bytes for each in figures)),
                 "map_bytes": round(median(each.map_bytes for each in figures)),
@@ -207,4 +214,4 @@ workloads:
 
 
 def _port_name(protocol: Protocol) -> str:
-    return "http" if protocol == "http1" else f"tcp-{protocol}"
+    return protocol if protocol in ("http1", "http2") else f"tcp-{protocol}"

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Literal
 
 from dataplanes.api import BpfSource
 from dataplanes.sockmap import SockmapAccelerator
-from lab.bench.sidecar_load import WARM_SECONDS, Client, Load, LoadGenerator, Outcome, Protocol
+from lab.bench.sidecar_load import Client, Load, LoadGenerator, Outcome, Protocol
 from lab.fabric.lab import Lab
 from lab.fabric.namespace_node import NamespaceNode
 from lab.policy.compile import compile_snapshots
@@ -28,7 +28,7 @@ Way = Literal["loopback", "veth", "envoy"]
 
 _NODE, _CLIENT, _SERVER = "node-1", "x/client", "x/server"
 # Envoy looks at what comes to these ports, or does not, by the names that the topology gives them.
-PORTS: Final[Mapping[Protocol, int]] = {"tcp": 7000, "http1": 8000, "stream": 9000}
+PORTS: Final[Mapping[Protocol, int]] = {"tcp": 7000, "http1": 8000, "http2": 8500, "stream": 9000}
 
 
 class NaiveSockmap(SockmapAccelerator):
@@ -105,11 +105,10 @@ class Running:
     def measure(self, seconds: float) -> Figures:
         """Ask as fast as answers come, and see what it takes."""
         before = self._side.taken()
-        rate = self._client.exchange(seconds).rate
+        outcome = self._client.exchange(seconds)
         cpu, stack, mapped = (after - first for after, first in zip(self._side.taken(), before, strict=True))
-        # What does not count at the beginning was carried as well.
-        answers = max(rate * (seconds + WARM_SECONDS), 1)
-        return Figures(rate, cpu / answers, stack / answers, mapped / answers)
+        answers = max(outcome.exchanged, 1)
+        return Figures(outcome.rate, cpu / answers, stack / answers, mapped / answers)
 
     def latencies(self, seconds: float, rate: float) -> Outcome:
         """Ask so many times a second, whatever comes back."""

@@ -6,9 +6,9 @@
 //       answers each message with one of the same size; prints "ready" once it listens; ends when stdin is closed
 //   sidecar_load client ADDRESS PORT PROTOCOL SIZE CONNECTIONS
 //       connects and exchanges one message on each connection; for each line "SECONDS RATE" on stdin it exchanges messages that long, waits for the last answers and
-//       prints one line of JSON: answers a second, and microseconds of latency; "p999" is that of all lines with a RATE
+//       prints one line of JSON: answers a second, how many there were in all, microseconds of latency; "p999" is that of all lines with a RATE
 //
-// PROTOCOL is tcp (SIZE bytes each way), http1 (a POST and its answer with a body of SIZE bytes) or stream (SIZE bytes
+// PROTOCOL is tcp (SIZE bytes each way), http1 or http2 (a POST and its answer with a body of SIZE bytes) or stream (SIZE bytes
 // a write, one way; the server only counts). With RATE 0 each connection sends its next request when it has the answer
 // to the last one. With RATE > 0 requests are due at fixed times, that many a second over all connections, and a
 // latency counts from when the request was due, not from when it was sent: a stall is in the figures of all requests
@@ -30,9 +30,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum protocol { TCP, HTTP1, STREAM };
+enum protocol { TCP, HTTP1, HTTP2, STREAM };
 enum { WARM = 20000000, PATIENCE = 100000000 }; // nanoseconds
 enum { HEADER_MAX = 4096, CHUNK = 256 * 1024, EVENTS = 512, PATTERN = 251 /* a prime: shifted bytes do not match */ };
+
+struct http2;
 
 struct connection {
     int fd;
@@ -47,6 +49,7 @@ struct connection {
     uint64_t due;        // when the request under way was due
     uint64_t next_due;   // when the next one is
     char header[HEADER_MAX];
+    struct http2 *http2; // where that is spoken
 };
 
 // Latencies by powers of two, each divided into 64: under 1.6 % off.
@@ -57,7 +60,7 @@ static size_t size, message_size;
 static char *message, *body;
 static char chunk[CHUNK];
 static int poller, going_on;
-static uint64_t histogram[BUCKETS], overall[BUCKETS], answered, overall_answered;
+static uint64_t histogram[BUCKETS], overall[BUCKETS], answered, overall_answered, exchanged;
 
 static void die(const char *what) {
     fprintf(stderr, "sidecar_load: %s: %s\n", what, errno ? strerror(errno) : "not what was expected");
@@ -69,6 +72,8 @@ static uint64_t now(void) {
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
+
+#include "sidecar_http2.h"
 
 static void count_latency(uint64_t nanoseconds) {
     unsigned shift = nanoseconds < STEPS ? 0 : 63 - __builtin_clzll(nanoseconds) - 6 + 1;
@@ -110,6 +115,14 @@ static void watch(struct connection *c, int writable, int operation) {
 
 // Writes what is due; 0 when the connection is gone.
 static int write_out(struct connection *c) {
+    if (c->http2) {
+        int more;
+        if (!h2_flush(c->http2, c->fd, &more))
+            return 0;
+        if (c->writable != more)
+            watch(c, more, EPOLL_CTL_MOD);
+        return 1;
+    }
     while (c->unsent) {
         size_t length = message_size - c->sent < c->unsent ? message_size - c->sent : c->unsent;
         ssize_t done = send(c->fd, message + c->sent, length, MSG_NOSIGNAL);
@@ -182,7 +195,7 @@ static long read_in(struct connection *c) {
             return complete;
         if (length <= 0)
             return -1;
-        complete += take(c, chunk, length);
+        complete += c->http2 ? h2_take(c->http2, chunk, length) : take(c, chunk, length);
         if (length < CHUNK)
             return complete;
     }
@@ -200,13 +213,22 @@ static int new_socket(const char *address, const char *port, struct addrinfo **f
     return fd;
 }
 
-static struct connection *new_connection(int fd) {
+static struct connection *new_connection(int fd, int is_client) {
     struct connection *c = calloc(1, sizeof(*c));
     if (!c)
         die("memory");
     c->fd = fd;
+    if (protocol == HTTP2)
+        c->http2 = h2_new(is_client);
     watch(c, 0, EPOLL_CTL_ADD);
     return c;
+}
+
+static void free_connection(struct connection *c) {
+    if (c->http2)
+        free(c->http2->out);
+    free(c->http2);
+    free(c);
 }
 
 static void serve(const char *address, const char *port) {
@@ -228,15 +250,15 @@ static void serve(const char *address, const char *port) {
             if (c == &listener) {
                 int fd = accept4(listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (fd >= 0)
-                    new_connection(fd);
+                    new_connection(fd, 0);
                 continue;
             }
             long complete = read_in(c);
-            if (complete > 0 && protocol != STREAM)
+            if (complete > 0 && !c->http2 && protocol != STREAM)
                 c->unsent += complete * message_size;
             if (complete < 0 || !write_out(c)) {
                 close(c->fd);
-                free(c);
+                free_connection(c);
             }
         }
     }
@@ -245,7 +267,10 @@ static void serve(const char *address, const char *port) {
 static void request(struct connection *c, uint64_t due) {
     c->due = due;
     c->waiting = 1;
-    c->unsent = message_size;
+    if (c->http2)
+        h2_request(c->http2);
+    else
+        c->unsent = message_size;
     if (!write_out(c))
         die("send");
 }
@@ -260,7 +285,7 @@ static void stream(struct connection *c, int counting) {
             die("send");
         c->sent = (c->sent + done) % message_size;
         if (!c->sent)
-            messages++, answered += counting;
+            messages++, exchanged++, answered += counting;
     }
 }
 
@@ -288,6 +313,7 @@ static void turn(struct connection **all, size_t count, uint64_t interval, int c
             die("a connection has ended");
         if (complete) {
             c->waiting = 0;
+            exchanged++;
             answered += counting;
             time = now();
             if (counting)
@@ -296,7 +322,7 @@ static void turn(struct connection **all, size_t count, uint64_t interval, int c
                 request(c, time);
         } else if (protocol == STREAM) {
             stream(c, counting);
-        } else if (c->unsent && !write_out(c)) {
+        } else if ((c->http2 || c->unsent) && !write_out(c)) {
             die("send");
         }
     }
@@ -310,7 +336,7 @@ static struct connection *connected(const char *address, const char *port) {
     freeaddrinfo(where);
     if (fcntl(fd, F_SETFL, O_NONBLOCK))
         die("O_NONBLOCK");
-    struct connection *c = new_connection(fd);
+    struct connection *c = new_connection(fd, 1);
     if (protocol == STREAM)
         watch(c, 1, EPOLL_CTL_MOD);
     return c;
@@ -327,7 +353,7 @@ static int is_waiting(struct connection **all, size_t count) {
 static void exchange(struct connection **all, size_t count, double seconds, double rate) {
     uint64_t start = now(), warm = start + WARM, interval = rate > 0 ? (uint64_t)(1e9 * count / rate) : 0;
     memset(histogram, 0, sizeof(histogram));
-    answered = 0;
+    answered = exchanged = 0;
     for (size_t i = 0; i < count; i++) {
         all[i]->next_due = start + interval * i / count;
         if (!interval && protocol != STREAM)
@@ -346,7 +372,7 @@ static void exchange(struct connection **all, size_t count, double seconds, doub
     for (size_t bucket = 0; interval && bucket < BUCKETS; bucket++)
         overall[bucket] += histogram[bucket];
     overall_answered += interval ? answered : 0;
-    printf("{\"rate\": %.3f, \"p50\": %.2f, \"p99\": %.2f, \"p999\": %.2f}\n", counted / spent,
+    printf("{\"rate\": %.3f, \"exchanged\": %llu, \"p50\": %.2f, \"p99\": %.2f, \"p999\": %.2f}\n", counted / spent, (unsigned long long)exchanged,
            percentile(histogram, answered, 0.5), percentile(histogram, answered, 0.99),
            percentile(overall, overall_answered, 0.999));
     fflush(stdout);
@@ -372,7 +398,7 @@ static void ask(const char *address, const char *port, size_t count) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const names[] = {"tcp", "http1", "stream"};
+    static const char *const names[] = {"tcp", "http1", "http2", "stream"};
     int server = argc == 6 && !strcmp(argv[1], "server");
     if (!server && !(argc == 7 && !strcmp(argv[1], "client")))
         errno = EINVAL, die("usage: see the head of its source");

@@ -26,14 +26,12 @@ from lab.fabric.bpf.headers import cache_folder
 from lab.fabric.lab import Lab
 from lab.fabric.namespace_node import NamespaceNode
 
-__all__ = ["WARM_SECONDS", "Client", "Load", "LoadGenerator", "Outcome", "Protocol", "compiled_load"]
+__all__ = ["Client", "Load", "LoadGenerator", "Outcome", "Protocol", "compiled_load"]
 
-Protocol = Literal["tcp", "http1", "stream"]
-
-WARM_SECONDS: Final = 0.02
-"""How long a client exchanges messages that do not count, each time; WARM in its source."""
+Protocol = Literal["tcp", "http1", "http2", "stream"]
 
 _SOURCE: Final = Path(__file__).with_suffix(".c")
+_HTTP2: Final = _SOURCE.with_name("sidecar_http2.h")
 _FLAGS: Final = ("-O2", "-Wall", "-Wextra", "-Werror")
 # An exchange takes part of a second; connecting hundreds of sockets through busy proxies some more.
 _SECONDS: Final = 30
@@ -50,9 +48,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a client's run: answers a second, and latencies in microseconds."""
+    """What came of an exchange: answers a second, how many there were before and after as well, latencies in us."""
 
     rate: float
+    exchanged: int
     p50: float
     p99: float
     p999: float
@@ -116,7 +115,7 @@ class Client:
 
 def compiled_load() -> Path:
     """The program, compiled once for each version of its source and kept; raises HostError without a compiler."""
-    source = _SOURCE.read_bytes()
+    source = _SOURCE.read_bytes() + _HTTP2.read_bytes()
     place = cache_folder() / "load" / hashlib.sha256(source + repr(_FLAGS).encode()).hexdigest()
     if place.exists():
         return place

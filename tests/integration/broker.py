@@ -31,13 +31,13 @@ def main() -> None:
                 made, told = listener.accept()[0], 0
             else:
                 made, told = socket.socket(family), 0
-                if order["do"] == "begin":
-                    made.setblocking(False)
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 made.bind(("", order["own"]))
-                made.connect((order["address"], order["port"]))
-        except BlockingIOError:
-            told = 0
+                if order["do"] == "begin":
+                    made.setblocking(False)
+                    made.connect_ex((order["address"], order["port"]))
+                else:
+                    made.connect((order["address"], order["port"]))
         except OSError as error:
             channel.send(json.dumps({"errno": error.errno}).encode())
             continue

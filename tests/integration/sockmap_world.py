@@ -154,7 +154,6 @@ class Sockets:
         self._stack = stack
         self._near, self._far = (self._broker(lab, host) for host in (leg.near, leg.far))
         self._listener, self._port = self._order(self._far, "listen", port)
-        self._listener.setblocking(False)
 
     def pair(self, own_port: int = 0) -> tuple[socket.socket, socket.socket]:
         """The one that connected, from a port of its own, and the one that was accepted."""

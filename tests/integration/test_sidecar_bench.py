@@ -16,19 +16,20 @@ import pytest
 
 from lab.bench.sidecar import CELLS, FULL, run
 from lab.bench.sidecar_arms import ARMS, Cell
-from lab.bench.sidecar_load import Client, Load, compiled_load
+from lab.bench.sidecar_load import Client, Load, Protocol, compiled_load
 from lab.errors import HostError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="labs are built by root only")
 
+PROTOCOLS: tuple[Protocol, ...] = ("http1", "http2")
 VETH = Cell("veth", Load("tcp", 64, 1))
-ENVOY = Cell("envoy", Load("http1", 64, 16))
+ENVOYS = tuple(Cell("envoy", Load(protocol, 64, 16)) for protocol in PROTOCOLS)
 
 
 def test_each_arm_is_measured_and_does_what_it_is_called() -> None:
-    result = run(1, (VETH, ENVOY))
-    rows = {(row.details["way"], row.details["arm"]): row for row in result.rows}
-    assert set(rows) == {(cell.way, arm) for cell in (VETH, ENVOY) for arm in ARMS}
+    result = run(1, (VETH, *ENVOYS))
+    rows = {(row.details["protocol"], row.details["arm"]): row for row in result.rows}
+    assert set(rows) == {(protocol, arm) for protocol in ("tcp", *PROTOCOLS) for arm in ARMS}
     for (_, arm), row in rows.items():
         details = row.details
         assert row.spread.min > 0
