@@ -38,12 +38,12 @@ class ContainerNode(NamespaceNode):
     def __repr__(self) -> str:
         return f"ContainerNode({self.name!r})"
 
-    def _spawn(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, argv: Sequence[str], descriptors: tuple[int, int] | None = None) -> subprocess.Popen[bytes]:
         """Start a command of the container's own file system, in all of its namespaces."""
 
         def start() -> subprocess.Popen[bytes]:
             self._enter()
-            return spawn(argv)
+            return spawn(argv, descriptors)
 
         try:
             return aside(start)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -32,6 +33,15 @@ from lab.fabric.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from lab.fabric.machine.far import Far
+
+# Runs a command to its end, or until its own standard input ends; the command has none.
+_GUARDED = (
+    'exec 5<&0; "$@" 5<&- </dev/null & run=$!; exec 3>&- 4>&-; { read -r _ <&5; kill -KILL $run; } & end=$!; '
+    "wait $run; status=$?; kill $end; exit $status"
+)
+_GUARD = ("/bin/sh", "-c", _GUARDED, "policylab")
+_PLACES = (3, 4)
+"""The descriptors by which a command that runs on is talked to."""
 
 __all__ = ["PATIENCE_VARIABLE", "NamespaceNode", "spawn", "tool_path"]
 
@@ -96,6 +106,10 @@ class NamespaceNode:
             tuple(argv), process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
         )
 
+    def start(self, argv: Sequence[str], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:
+        """Start a command in the namespace that runs on until the ``stdin`` of what is returned is closed."""
+        return self._spawn((*_GUARD, *argv), descriptors)
+
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """Open a socket in the namespace; it stays there whoever uses it."""
         try:
@@ -151,8 +165,8 @@ class NamespaceNode:
         """Who is known to be behind which interface: pyroute2's neighbour messages."""
         return self._read("get_neighbours")
 
-    def _spawn(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
-        return self.inside(partial(spawn, argv))
+    def _spawn(self, argv: Sequence[str], descriptors: tuple[int, int] | None = None) -> subprocess.Popen[bytes]:
+        return self.inside(partial(spawn, argv, descriptors))
 
     def _read(self, what: str) -> tuple[dict[str, Any], ...]:
         def read() -> tuple[dict[str, Any], ...]:
@@ -169,15 +183,35 @@ def tool_path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}"
 
 
-def spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a command in this thread's namespaces; raises HostError when it is not there."""
+def spawn(argv: Sequence[str], descriptors: tuple[int, int] | None = None) -> subprocess.Popen[bytes]:
+    """Start a command in this thread's namespaces; raises HostError when it is not there.
+
+    With ``descriptors`` those two of ours are its 3 and 4, and its outputs are ours.
+    """
     environment = os.environ | {"PATH": tool_path()}
     pipe = subprocess.PIPE
+    output = pipe if descriptors is None else None
     try:
-        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env=environment)
+        return subprocess.Popen(
+            argv,
+            stdin=pipe,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=environment,
+            pass_fds=() if descriptors is None else _PLACES,
+            preexec_fn=None if descriptors is None else partial(_place, descriptors),  # noqa: PLW1509 - it only dups
+        )
     except FileNotFoundError as missing:
         raise HostError(
             f"the command {argv[0]} is not installed", next_step="run 'policylab doctor': it names what to install"
         ) from missing
     except OSError as error:
         raise HostError(f"the command {argv[0]} does not start: {error.strerror}", value=" ".join(argv)) from error
+
+
+def _place(descriptors: tuple[int, int]) -> None:
+    """Give two descriptors the numbers that the command knows them by, whatever has those numbers now."""
+    aside = [fcntl.fcntl(each, fcntl.F_DUPFD, max(_PLACES) + 1) for each in descriptors]
+    for number, each in zip(_PLACES, aside, strict=True):
+        os.dup2(each, number)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,6 +37,14 @@ class Node(Protocol):
         """Run a command in the host and wait for its end, whatever its exit status.
 
         Raises HostError when the command is not installed or runs longer than ``timeout`` seconds.
+        """
+        ...
+
+    def start(self, argv: Sequence[str], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:
+        """Start a command in the host that runs on; two descriptors of ours are its 3 and 4.
+
+        It is killed when the ``stdin`` of what is returned is closed, which also happens when this process ends in
+        whatever way. Its outputs are ours. Raises HostError when the command is not installed.
         """
         ...
 
