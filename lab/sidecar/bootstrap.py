@@ -38,7 +38,7 @@ def bootstrap(sidecar: Sidecar, tcp_ports: Sequence[int]) -> str:
             "node": {"id": "policylab", "cluster": "policylab"},
             "admin": {"address": {"pipe": {"path": f"{sidecar.directory}/{ADMIN}", "mode": 0o600}}},
             "static_resources": {"listeners": listeners, "clusters": clusters(sidecar)},
-            # A quiet log: these are the limits of a proxy that faces strangers.
+            # Envoy warns of a proxy without such a limit.
             "overload_manager": _NO_LIMIT,
         }
     )
