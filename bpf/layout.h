@@ -42,6 +42,8 @@
 #define V4_SLOT_USED 0x8000000000000000ULL
 #define V4_SLOT_MORE 0x4000000000000000ULL /* in a line's first slot: the line is full, there is another one */
 
+#define V4_OWN_SHIFT 29 /* where in the product of key and factor the three bits are that name a key's own slot */
+
 /* IPv6: up to /28 a page of 4096 bits below each /16; then six steps of six bits, a slot of 64 bits each; then whole
  * addresses; what is between /64 and /128 is in a trie. */
 #define V6_TOP 65536

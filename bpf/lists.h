@@ -10,6 +10,10 @@ struct line {
 	u64 words[LINE_WORDS];
 };
 
+struct shape {
+	u64 words[SHAPE_WORDS];
+};
+
 struct key_v4 {
 	u32 length;
 	__be32 address;
@@ -20,7 +24,7 @@ struct key_v6 {
 	__be32 address[4];
 };
 
-BPF_F_TABLE("array", u32, u64, shape, SHAPE_WORDS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct shape, shape, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, v4_state, V4_STATE_WORDS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct line, v4_lines, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, v6_top, V6_TOP, BPF_F_MMAPABLE);
@@ -31,17 +35,10 @@ BPF_F_TABLE("array", u32, struct line, v6_hosts, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("lpm_trie", struct key_v4, u64, v4_trie, TRIE_ENTRIES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct key_v6, u64, v6_trie, TRIE_ENTRIES, BPF_F_NO_PREALLOC);
 
-INLINE u64 shape_of(u32 place)
-{
-	u64 *word = shape.lookup(&place);
-
-	return word ? *word : 0;
-}
-
 /* Which line of a table a key is in: high bits of a product with a factor that nobody outside knows. */
-INLINE u32 place_of(u64 key, u32 factor, u64 mask)
+INLINE u32 place_of(u64 key, u64 factor, u64 mask)
 {
-	return (key * shape_of(factor) >> 32) & mask;
+	return (key * factor >> 32) & mask;
 }
 
 INLINE struct key_v4 v4_key(const struct packet *packet)
@@ -99,61 +96,62 @@ INLINE u64 bit_in_v4_line(const struct line *line, u64 key, u32 bit)
 	return hit & 1;
 }
 
-INLINE int in_v4_tables(const struct packet *packet)
+/* The line is read beside the state and not after it, and what they say is put together without a branch: the two far
+ * reads overlap, and so do those of the packets that follow. Most keys are in the slot of their own that further bits of
+ * the hash name; only if it is not there are all slots looked at. */
+INLINE int in_v4_tables(const struct packet *packet, const struct shape *shape)
 {
-	u32 address = packet->source_low, place = address >> 13;
+	u32 address = packet->source_low, bit = address & 31, place = address >> 13;
 	u64 key = V4_SLOT_USED >> 32 | address >> 5;
+	u64 mask = shape->words[SHAPE_V4_MASK], own;
 	u64 *state = v4_state.lookup(&place);
-	u64 mask;
+	struct line *line;
+	u32 blocks;
 
-	if (!state)
+	place = place_of(key, shape->words[SHAPE_V4_FACTOR], mask);
+	line = v4_lines.lookup(&place);
+	if (!state || !line)
 		return 0;
-	switch (*state >> (address >> 8 & 31) * 2 & 3) {
-	case 0:
-		return 0;
-	case V4_SOME:
-		break;
-	default:
+	blocks = *state >> (address >> 8 & 31) * 2 & 3;
+	own = line->words[key * shape->words[SHAPE_V4_FACTOR] >> V4_OWN_SHIFT & 7] & ~V4_SLOT_MORE;
+	if (blocks >> 1 | (blocks & ((own >> 32 ^ key) - 1) >> 63 & own >> bit))
 		return 1;
-	}
-	mask = shape_of(SHAPE_V4_MASK);
-#pragma unroll
-	for (int attempt = 0; attempt < 2; attempt++) {
-		struct line *line;
-
-		place = place_of(key, SHAPE_V4_FACTOR + attempt, mask);
-		line = v4_lines.lookup(&place);
-		if (!line)
-			return 0;
-		if (bit_in_v4_line(line, key, address & 31))
-			return 1;
-		if (!(line->words[0] & V4_SLOT_MORE))
-			return 0;
-	}
-	return in_v4_trie(packet);
+	if (!blocks)
+		return 0;
+	if (bit_in_v4_line(line, key, bit))
+		return 1;
+	if (!(line->words[0] & V4_SLOT_MORE))
+		return 0;
+	place = place_of(key, shape->words[SHAPE_V4_FACTOR + 1], mask);
+	line = v4_lines.lookup(&place);
+	if (!line)
+		return 0;
+	if (bit_in_v4_line(line, key, bit))
+		return 1;
+	return line->words[0] & V4_SLOT_MORE ? in_v4_trie(packet) : 0;
 }
 
-INLINE int filtered_out(u64 key, u32 filter)
+INLINE int filtered_out(const struct shape *shape, u64 key, u32 filter)
 {
-	u64 shift = shape_of(SHAPE_FILTER_SHIFT + filter), bit, *word;
+	u64 shift = shape->words[SHAPE_FILTER_SHIFT + filter], bit, *word;
 	u32 place;
 
 	if (shift > 63)
 		return 1;
-	bit = key * shape_of(SHAPE_V6_FACTOR) >> shift;
-	place = (bit >> 6) + shape_of(SHAPE_FILTER_START + filter);
+	bit = key * shape->words[SHAPE_V6_FACTOR] >> shift;
+	place = (bit >> 6) + shape->words[SHAPE_FILTER_START + filter];
 	word = v6_filters.lookup(&place);
 	return !word || !(*word >> (bit & 63) & 1);
 }
 
-INLINE int in_v6_lines(u64 key, u32 bit)
+INLINE int in_v6_lines(const struct shape *shape, u64 key, u32 bit)
 {
-	u64 mask = shape_of(SHAPE_V6_MASK);
+	u64 mask = shape->words[SHAPE_V6_MASK];
 
 	key |= V6_SLOT_USED;
 #pragma unroll
 	for (int attempt = 0; attempt < 2; attempt++) {
-		u32 place = place_of(key, SHAPE_V6_FACTOR + attempt, mask);
+		u32 place = place_of(key, shape->words[SHAPE_V6_FACTOR + attempt], mask);
 		struct line *line = v6_lines.lookup(&place);
 
 		if (!line)
@@ -168,13 +166,13 @@ INLINE int in_v6_lines(u64 key, u32 bit)
 	return -1;
 }
 
-INLINE int in_v6_hosts(u64 high, u64 low, u64 key)
+INLINE int in_v6_hosts(const struct shape *shape, u64 high, u64 low, u64 key)
 {
-	u64 mask = shape_of(SHAPE_V6_HOST_MASK);
+	u64 mask = shape->words[SHAPE_V6_HOST_MASK];
 
 #pragma unroll
 	for (int attempt = 0; attempt < 2; attempt++) {
-		u32 place = place_of(key, SHAPE_V6_FACTOR + attempt, mask);
+		u32 place = place_of(key, shape->words[SHAPE_V6_FACTOR + attempt], mask);
 		struct line *line = v6_hosts.lookup(&place);
 
 		if (!line)
@@ -193,7 +191,7 @@ INLINE u64 address_key(u64 high, u64 low)
 	return (high ^ low * 0x9e3779b97f4a7c15ULL) | 1;
 }
 
-INLINE int in_v6_tables(const struct packet *packet)
+INLINE int in_v6_tables(const struct packet *packet, const struct shape *shape)
 {
 	u64 high = packet->source_high, low = packet->source_low, key;
 	u32 place = high >> 48;
@@ -215,18 +213,18 @@ INLINE int in_v6_tables(const struct packet *packet)
 		const u32 below = 64 - V6_FIRST_BITS - step * V6_STEP_BITS; /* bits of the upper half behind the key */
 
 		key = (high >> below) << 3 | step;
-		if (filtered_out(key, step))
+		if (filtered_out(shape, key, step))
 			continue;
-		found = in_v6_lines(key, high >> (below - V6_STEP_BITS) & 63);
+		found = in_v6_lines(shape, key, high >> (below - V6_STEP_BITS) & 63);
 		if (found > 0)
 			return 1;
 		if (found < 0 && in_v6_trie(packet))
 			return 1;
 	}
 	key = address_key(high, low);
-	if (!filtered_out(key, FILTER_ADDRESSES) && in_v6_hosts(high, low, key))
+	if (!filtered_out(shape, key, FILTER_ADDRESSES) && in_v6_hosts(shape, high, low, key))
 		return 1;
-	return !filtered_out(high | 1, FILTER_REST) && in_v6_trie(packet);
+	return !filtered_out(shape, high | 1, FILTER_REST) && in_v6_trie(packet);
 }
 
 #endif

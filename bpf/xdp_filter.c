@@ -32,10 +32,10 @@ INLINE int is_failsafe(u32 class, u32 direction, u32 port)
 }
 
 // A denied packet is dropped, unless it is one that no policy may stop, or may be one.
-INLINE u32 deny(const struct packet *packet, u32 cause)
+INLINE u32 deny(const struct packet *packet, const struct shape *shape, u32 cause)
 {
 	u32 class = class_of(packet->protocol);
-	u64 having = shape_of(SHAPE_FAILSAFES);
+	u64 having = shape->words[SHAPE_FAILSAFES];
 
 	if (packet->protocol == PROTOCOL_UNKNOWN)
 		return having ? CAUSE_PASSED_UNSURE : cause;
@@ -79,22 +79,22 @@ INLINE u64 conditions_of(const struct packet *packet)
 	return bits ? *bits : 0;
 }
 
-INLINE u32 judge(const struct packet *packet, int v4_kind, int v6_kind, int conditions)
+INLINE u32 judge(const struct packet *packet, const struct shape *shape, int v4_kind, int v6_kind, int conditions)
 {
 	u64 asked;
 
 	if (packet->version == 4) {
-		if (v4_kind == KIND_TRIE ? in_v4_trie(packet) : in_v4_tables(packet))
-			return deny(packet, CAUSE_DROPPED_IPV4);
+		if (v4_kind == KIND_TRIE ? in_v4_trie(packet) : in_v4_tables(packet, shape))
+			return deny(packet, shape, CAUSE_DROPPED_IPV4);
 	} else {
-		if (v6_kind == KIND_TRIE ? in_v6_trie(packet) : in_v6_tables(packet))
-			return deny(packet, CAUSE_DROPPED_IPV6);
+		if (v6_kind == KIND_TRIE ? in_v6_trie(packet) : in_v6_tables(packet, shape))
+			return deny(packet, shape, CAUSE_DROPPED_IPV6);
 	}
 	asked = conditions ? conditions_of(packet) : 0;
 	if (!asked)
 		return CAUSE_PASSED_UNLISTED;
 	if (asked & fulfilled(packet))
-		return deny(packet, CAUSE_DROPPED_PORT);
+		return deny(packet, shape, CAUSE_DROPPED_PORT);
 	return packet->ports_known ? CAUSE_PASSED_OTHER_PORT : CAUSE_PASSED_UNSURE;
 }
 
@@ -102,9 +102,14 @@ INLINE int filter(struct xdp_md *context, int v4_kind, int v6_kind, int conditio
 {
 	struct packet packet = {};
 	int passed = parse(&packet, (void *)(long)context->data, (void *)(long)context->data_end);
-	u32 cause = passed < 0 ? judge(&packet, v4_kind, v6_kind, conditions) : passed;
-	u64 *count = causes.lookup(&cause);
+	u32 zero = 0, cause;
+	struct shape *now = shape.lookup(&zero);
+	u64 *count;
 
+	if (!now)
+		return XDP_PASS;
+	cause = passed < 0 ? judge(&packet, now, v4_kind, v6_kind, conditions) : passed;
+	count = causes.lookup(&cause);
 	if (count)
 		*count += 1;
 	return cause >= CAUSE_DROPPED_IPV4 ? XDP_DROP : XDP_PASS;

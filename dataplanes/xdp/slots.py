@@ -38,6 +38,14 @@ class Factors:
         """Which line a key is in, at the first or second attempt (``place_of`` of the filter)."""
         return ((key * (self.second if attempt else self.first) & _WORD) >> 32) & mask
 
+    def own(self, key: int, shift: int, slots: int) -> int:
+        """The slot that is a key's own, in the line of its first attempt."""
+        return ((key * self.first & _WORD) >> shift) & (slots - 1)
+
+    def owns(self, keys: Words, shift: int, slots: int) -> NDArray[np.int64]:
+        """The same of many keys."""
+        return ((keys * np.uint64(self.first) >> np.uint64(shift)) & np.uint64(slots - 1)).astype(np.int64)
+
     def places(self, keys: Words, attempt: int, mask: int) -> NDArray[np.int64]:
         """The same of many keys."""
         factor = np.uint64(self.second if attempt else self.first)

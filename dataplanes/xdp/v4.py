@@ -22,6 +22,7 @@ __all__ = ["V4Tables", "v4_sizes"]
 _USED, _MORE = LAYOUT["V4_SLOT_USED"], LAYOUT["V4_SLOT_MORE"]
 _USED_KEY = _USED >> 32
 _SLOTS = LAYOUT["LINE_WORDS"]
+_OWN = LAYOUT["V4_OWN_SHIFT"]
 _SOME, _ALL = LAYOUT["V4_SOME"], LAYOUT["V4_ALL"]
 _BLOCKS = 1 << 24
 _FULL = (1 << 32) - 1
@@ -125,13 +126,12 @@ class V4Tables:
                 bits.append(whole << (of_length & np.uint64(31)) if length > 27 else np.full_like(of_length, whole))
         slots, joined = merged(np.concatenate(keys), np.concatenate(bits))
         marked = slots | np.uint64(_USED_KEY)
-        places = self._factors.places(marked, 0, self._mask)
+        places = self._factors.places(marked, 0, self._mask) * _SLOTS + self._factors.owns(marked, _OWN, _SLOTS)
         order, rank = ranks(places)
-        fits = rank < _SLOTS
-        chosen = order[fits]
-        self._lines[places[chosen], rank[fits]] = marked[chosen] << np.uint64(32) | joined[chosen]
+        chosen = order[rank == 0]
+        self._lines.reshape(-1)[places[chosen]] = marked[chosen] << np.uint64(32) | joined[chosen]
         self._used = len(chosen)
-        for place in order[~fits]:
+        for place in order[rank > 0]:
             self._put(int(slots[place]), int(joined[place]))
 
     def _bits(self, key: int) -> int:
@@ -168,8 +168,9 @@ class V4Tables:
     def _free(self, key: int) -> tuple[int, int] | None:
         """A free slot for a key; lines that are full are marked, so that whoever looks there goes on."""
         places = [self._factors.place(key | _USED_KEY, attempt, self._mask) for attempt in range(2)]
+        own = self._factors.own(key | _USED_KEY, _OWN, _SLOTS)
         for attempt, line in enumerate(places):
-            for slot in range(_SLOTS):
+            for slot in (own, *range(_SLOTS)):
                 if not int(self._lines[line, slot]) & _USED:
                     for full in places[:attempt]:
                         self._lines[full, 0] |= np.uint64(_MORE)
