@@ -164,6 +164,13 @@ class Lab:
                 part.unmute()
             yield
 
+    def upstream(self, name: str) -> EndPort:
+        """The other end of a host's ``eth0``, in the router that it hangs on: what is sent there comes to the host."""
+        port = self._plan.ports[name]
+        router = self.underlay if port.far.host == UNDERLAY else self.nodes[port.far.host]
+        far = port.far
+        return EndPort(router, far.name, far.ifindex, far.mac, port.near.mac, port.addresses)
+
     def flush_conntrack(self) -> None:
         """Empty conntrack in all nodes."""
         for part in self._parts():

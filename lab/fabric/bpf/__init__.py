@@ -6,7 +6,7 @@ from lab.fabric.bpf.compiler import BpfSource, shipped_bpf
 from lab.fabric.bpf.links import BpfLink, XdpLink, XdpMode, attach_cgroup, attach_sockets, attach_tc, attach_xdp
 from lab.fabric.bpf.load import BpfObject, load
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
-from lab.fabric.bpf.programs import BpfProgram, ProgramKind, Ran
+from lab.fabric.bpf.programs import BpfProgram, ProgramKind, Ran, run_live
 from lab.fabric.bpf.verifier import VerifierError
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "attach_xdp",
     "load",
     "member_offsets",
+    "run_live",
     "shipped_bpf",
 ]
