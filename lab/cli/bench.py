@@ -13,6 +13,7 @@ from lab.report.terminal import say
 __all__ = ["bench"]
 
 BENCHMARKS = {
+    "dos": "lab.bench.dos",
     "lab": "lab.bench.fabric",
     "scale": "lab.bench.scale",
     "sidecar": "lab.bench.sidecar",

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a flooded machine keeps: a connection that is none of the flood's, on the same interface, while it lasts."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Final
+
+from lab.errors import DataplaneError
+from lab.fabric.lab import Lab
+from lab.traffic.flood import Flood, Spent
+
+__all__ = ["Kept", "flooded"]
+
+_SECONDS: Final = 1.0
+_PORT: Final = 8080
+_REQUEST: Final = bytes(4096)
+# A flood is over long before so many packets: it ends with the measurement.
+_PACKETS: Final = 20_000_000
+_LATE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Megabytes a second of answers to requests of 4 KB, the median answer's milliseconds, what the flood managed."""
+
+    megabytes: float
+    milliseconds: float
+    flood: Spent
+
+
+def flooded(lab: Lab, client: str, node: str, flood: Flood) -> Kept:
+    """Flood a node for a second while a client asks a server there for as much as it can get."""
+    address = next(str(each) for each in lab.upstream(node).addresses if each.version == 4)
+    spent: list[Spent] = []
+    with lab.nodes[node].socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind((address, _PORT))
+        listener.listen()
+        server = threading.Thread(target=partial(_serve, listener))
+        server.start()
+        with lab.hosts[client].socket(socket.AF_INET, socket.SOCK_STREAM) as own:
+            own.settimeout(_LATE)
+            own.connect((address, _PORT))
+            sender = threading.Thread(target=lambda: spent.append(flood.send(lab.upstream(node), _PACKETS, _SECONDS)))
+            sender.start()
+            answered = _ask(own, sender)
+        sender.join()
+        server.join()
+    if not answered:
+        raise DataplaneError("a connection got nothing through while its node was flooded", place=node)
+    bytes_got = len(answered) * len(_REQUEST)
+    return Kept(bytes_got / 1e6 / max(sum(answered), 1e-9), median(answered) * 1e3, spent[0])
+
+
+def _serve(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        while data := connection.recv(1 << 16):
+            connection.sendall(data)
+
+
+def _ask(own: socket.socket, sender: threading.Thread) -> list[float]:
+    """The seconds that each answer took, for as long as the flood lasts."""
+    took: list[float] = []
+    while sender.is_alive():
+        start = time.perf_counter()
+        own.sendall(_REQUEST)
+        left = len(_REQUEST)
+        while left:
+            try:
+                got = len(own.recv(left))
+            except TimeoutError:
+                return took
+            if not got:
+                return took
+            left -= got
+        took.append(time.perf_counter() - start)
+    return took

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``bench dos`` with short lists: every way drops what it should, and every ratio that is promised is told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from lab.bench import dos
+from lab.bench.dos_lists import NetList
+from lab.bench.dos_ways import Way
+from lab.errors import DataplaneError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+PROMISED = {
+    "xdp.of_limit_hot", "xdp.of_limit_cold", "xdp.of_limit_hot_ipv6", "xdp.of_limit_cold_ipv6", "xdp.over_lpm",
+    "xdp.over_ipset", "xdp.over_iptables", "xdp.over_iptables_legacy", "victim.goodput",
+}  # fmt: skip
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few packets of few sources: figures that mean nothing, made in the same way."""
+    monkeypatch.setattr(dos, "COLD", 1 << 12)
+    courses = {what: replace(course, packets=2000) for what, course in dos._COURSES.items()}
+    monkeypatch.setattr(dos, "_COURSES", courses)
+
+
+@pytest.mark.usefixtures("short")
+def test_every_row_and_every_ratio_that_is_promised_is_there() -> None:
+    told = dos.run(1, most=4000).to_dict()
+    assert set(told["ratios"]) == PROMISED
+    assert {row["what"] for row in told["rows"]} >= set(dos._COURSES)
+    assert all(row["median"] > 0 for row in told["rows"])
+
+
+@pytest.mark.usefixtures("short")
+def test_filter_that_lets_listed_packets_pass_spoils_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = dos.blocklist
+
+    def leaky(stack: object, node: object, listed: NetList, *more: object) -> Way:
+        return sound(stack, node, listed.first(max(1, len(listed) // 2)), *more)
+
+    monkeypatch.setattr(dos, "blocklist", leaky)
+    with pytest.raises(DataplaneError, match="a filter let listed packets pass"):
+        dos.run(1, most=4000)
