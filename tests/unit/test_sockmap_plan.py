@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from dataplanes.api import EndpointPolicy, HostError, HostPolicy, PolicyId, Snap
 from dataplanes.registry import load_accelerator
 from dataplanes.sockmap import SockmapAccelerator
 from dataplanes.sockmap.layout import COUNTERS, LAYOUT, MEMBERS, macros
+from lab.fabric.surroundings import Surroundings
 
 WITH = EndpointPolicy("cali01", "x/with", (), (), (), sidecar=True)
 WITHOUT = EndpointPolicy("cali02", "x/without", (), (), ())
@@ -57,3 +59,9 @@ def test_a_kernel_that_lacks_a_member_is_refused_by_name() -> None:
     offsets = dict.fromkeys(MEMBERS.values(), 8) | {"sk_psock.ingress_msg": None}
     with pytest.raises(HostError, match=r"no member sk_psock\.ingress_msg"):
         macros(offsets)
+
+
+def test_a_host_without_cgroups_is_refused_before_anything_is_attached() -> None:
+    nothing = cast("Any", None)
+    with pytest.raises(HostError, match=r"no cgroup v2 .* run without the accelerator"):
+        Surroundings().attach(nothing, nothing, nothing)
