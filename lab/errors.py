@@ -57,6 +57,10 @@ class LabError(Exception):
         self.allowed = allowed
         self.next_step = next_step
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As another process is told of it, whatever the ``__init__`` of its class asks for."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         what = _LONG_WORD.sub(r"\1...", self.what)
         head = what if self.place is None else f"{self.place}: {what}"
@@ -70,6 +74,13 @@ class LabError(Exception):
         return "; ".join(parts)
 
 
+def _made_again(kind: type[LabError], arguments: tuple[object, ...], state: dict[str, object]) -> LabError:
+    """An error that another process has told of; its ``__init__`` is not called again."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
+
+
 class LabErrors(LabError):
     """Several errors found in one go; printed one a line, in the order in which they were found."""
 
@@ -77,10 +88,6 @@ class LabErrors(LabError):
         self.errors = tuple(errors)
         super().__init__(f"{len(self.errors)} errors")
         self.exit_code = max((error.exit_code for error in self.errors), default=2)
-
-    def __reduce__(self) -> tuple[type[LabErrors], tuple[tuple[LabError, ...]]]:
-        """As another process is told of them."""
-        return type(self), (self.errors,)
 
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
