@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import click
 
-from lab.cli.options import lenient_option, output_option, read_policy, resource_arguments, topology_argument
+from dataplanes.registry import load_accelerator, load_dataplane
+from lab.cli.options import (
+    accelerator_option,
+    lenient_option,
+    output_option,
+    read_policy,
+    resource_arguments,
+    topology_argument,
+)
+from lab.conformance.outlook import lacking, outlooks
 from lab.oracle import Oracle
+from lab.policy.load import resource_entries
 from lab.report.terminal import say
 from lab.topology.flows_file import read_flow
 from lab.topology.load import load_topology
@@ -30,14 +41,41 @@ __all__ = ["explain"]
 @click.option("--icmp-code", type=int, help="ICMP or ICMPv6 code; default: 0.")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), help="Default: IPv4 where both ends have it.")
 @click.option("--http", nargs=2, metavar="METHOD PATH", help="Of a request, to a workload with a sidecar.")
+@click.option("--dataplane", "dataplane_name", metavar="NAME", help="Tell also what this one does not declare of it.")
+@accelerator_option
 @lenient_option
 @output_option
-def explain(topology: Path, resources: tuple[Path, ...], *, lenient: bool, output: str, **words: object) -> None:
+def explain(
+    topology: Path,
+    resources: tuple[Path, ...],
+    dataplane_name: str | None,
+    accelerators: tuple[str, ...],
+    *,
+    lenient: bool,
+    output: str,
+    **words: object,
+) -> None:
     """Tell for one flow what decides, in both directions, and why what came before did not."""
     loaded = load_topology(topology)
-    oracle = Oracle(loaded, read_policy(resources, loaded, lenient=lenient))
-    explanation = oracle.explain(read_flow(_flow_entry(words), loaded, "command line"))
-    say(json.dumps(explanation.to_dict(), indent=1) if output == "json" else explanation.render())
+    policy = read_policy(resources, loaded, lenient=lenient)
+    flow = read_flow(_flow_entry(words), loaded, "command line")
+    explanation = Oracle(loaded, policy).explain(flow)
+    told, lines = dict(explanation.to_dict()), [explanation.render()]
+    if accelerators:
+        found = outlooks(loaded, policy, flow, [load_accelerator(name) for name in accelerators])
+        told["acceleration"] = [each.to_dict() for each in found]
+        lines += map(str, found) if found else ["nothing for an accelerator to do"]
+    if dataplane_name is not None:
+        missing = lacking(load_dataplane(dataplane_name), resource_entries(resources, loaded), flow)
+        told["not_declared"] = list(missing)
+        lines.append(
+            f"{dataplane_name} declares all that this needs" if not missing else _lack(dataplane_name, missing)
+        )
+    say(json.dumps(told, indent=1) if output == "json" else "\n".join(lines))
+
+
+def _lack(dataplane: str, missing: Sequence[str]) -> str:
+    return f"{dataplane} does not declare {', '.join(missing)}: it is not held to this"
 
 
 def _flow_entry(words: dict[str, object]) -> dict[str, object]:

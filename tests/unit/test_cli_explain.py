@@ -76,3 +76,35 @@ def test_denied_egress_is_explained_and_ingress_not_reached() -> None:
     assert ended.code == 0
     assert "verdict: deny" in ended.out
     assert f"ingress of {denied['to']}, not reached" in ended.out
+
+
+UNTRACKED = """
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: one, labels: {role: node}}
+spec: {node: node-1, interfaceName: eth0}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: blocked}
+spec:
+  selector: role == "node"
+  applyOnForward: true
+  doNotTrack: true
+  types: [Ingress]
+  ingress: [{action: Deny, source: {nets: [203.0.113.0/24]}}]
+"""
+
+
+def test_explanation_tells_what_plugins_would_make_of_it(tmp_path):
+    (tmp_path / "untracked.yaml").write_text(UNTRACKED)
+    words = (*X_TO_Y[:1], tmp_path / "untracked.yaml", *X_TO_Y[1:], "--port", "80")
+    plugins = ("--accelerator", "xdp", "--dataplane", "iptables")
+    shown = call("explain", *words, *plugins)
+    assert shown.code == 0
+    assert "xdp on node-1: accelerated: " in shown.out
+    assert shown.out.rstrip().endswith("iptables declares all that this needs")
+    told = json.loads(call("explain", *words, *plugins, "--output", "json").out)
+    assert [each["accelerated"] for each in told["acceleration"]].count(True) >= 1
+    assert told["not_declared"] == []
+    assert "acceleration" not in json.loads(call("explain", *words, "--output", "json").out)
