@@ -37,6 +37,18 @@ INLINE u32 class_of(u32 protocol)
 	return protocol == 6 ? CLASS_TCP : protocol == 17 ? CLASS_UDP : protocol == 132 ? CLASS_SCTP : CLASS_NONE;
 }
 
+/*
+ * A length of 16 bits, bounded for the verifier: older ones (6.1 among them) forget at a swap of bytes that no more are
+ * left, and the compiler, which does not, would drop a mask written in C.
+ */
+INLINE u64 length_of(__be16 value)
+{
+	u64 length = bpf_ntohs(value);
+
+	asm volatile("%0 &= 0xffff" : "+r"(length));
+	return length;
+}
+
 /* The ports stand in the first four bytes behind all headers, in every protocol that has them. */
 INLINE void read_ports(struct packet *packet, void *at, void *end, u32 room)
 {
@@ -57,7 +69,7 @@ INLINE int parse_ipv4(struct packet *packet, void *at, void *end)
 	if ((void *)(header + 1) > end || header->version != 4)
 		return CAUSE_PASSED_MALFORMED;
 	length = header->ihl * 4;
-	total = bpf_ntohs(header->tot_len);
+	total = length_of(header->tot_len);
 	if (length < sizeof(*header) || total < length || at + total > end)
 		return CAUSE_PASSED_MALFORMED;
 	packet->version = 4;
@@ -82,7 +94,7 @@ INLINE int parse_ipv6(struct packet *packet, void *at, void *end)
 
 	if (next > end || header->version != 6)
 		return CAUSE_PASSED_MALFORMED;
-	room = bpf_ntohs(header->payload_len);
+	room = length_of(header->payload_len);
 	if (next + room > end)
 		return CAUSE_PASSED_MALFORMED;
 	packet->version = 6;
