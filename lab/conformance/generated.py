@@ -14,6 +14,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 from dataplanes.api import Dataplane
 from lab.conformance.generate import scenarios
 from lab.conformance.judge import Judge
+from lab.conformance.pool import Outcome
 from lab.conformance.scenario import Entry, Scenario
 from lab.topology import Topology
 
@@ -88,7 +89,7 @@ class Generated:
         self.seen["scenarios"] += 1
         self.seen.update(row.expected for row in outcome.results.rows)
         if not outcome.conformant:
-            self.failing.append(self._with_past(scenario))
+            self.failing.append(self._with_past(_wrong_first(scenario, outcome)))
             self.past.append(scenario)
             self._leave_lab()
             raise _WrongError
@@ -113,3 +114,10 @@ class Generated:
         seed_text = "derandomised" if drawn_from is None else str(drawn_from)
         bundle = self.judge.bundle(self.failing[-1], self.dataplane, EXPECTATION, seed_text)
         return self.judge.tell(bundle, TITLE, self.dataplane)
+
+
+def _wrong_first(scenario: Scenario, outcome: Outcome) -> Scenario:
+    """The same flows, in the order in which shrinking tries them alone."""
+    rows = zip(scenario.flows, outcome.results.rows, strict=True)
+    ordered = sorted(rows, key=lambda each: (not each[1].wrong, each[1].observed != "inconclusive"))
+    return replace(scenario, flows=tuple(flow for flow, _ in ordered))

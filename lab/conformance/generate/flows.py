@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+from math import gcd
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,9 +17,9 @@ from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, protocol_label, protocol
 
 __all__ = ["borders", "flows"]
 
-_LEAST, _MOST = (1, 0, 0, 0), 12
-"""A few short lists of packets rather than a long one, which would on average have a handful all the same."""
-MAX_FLOWS = 2 * _MOST * len(_LEAST)
+_MOST = 100
+"""Packets of a scenario, each in one or two families: sending one costs much less than applying a policy."""
+MAX_FLOWS = 2 * _MOST
 Packet = Mapping[str, Any]
 """The part of a flow that says what is sent, not between whom; ``family`` only where it matters."""
 
@@ -36,21 +38,31 @@ _HOST_PORTS = (("TCP", 22), ("UDP", 22), ("UDP", 53), ("TCP", 179), ("TCP", 180)
 
 
 def flows(draw: st.DrawFn, facts: Facts, documents: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Between one and MAX_FLOWS different flows; a packet of no family in particular is sent in each."""
+    """Between one and MAX_FLOWS different flows; a packet of no family in particular is sent in each.
+
+    Every packet between every pair, or of them as many as may be, spread evenly from a drawn one on. They are not
+    drawn one by one: that takes longer than to send them, and whatever is wrong would rarely be among them.
+    """
     documents = list(documents)
     packets = borders(facts, documents)
     about_nodes = any(document["kind"] in _ABOUT_NODES for document in documents)
     pairs = facts.pairs_with_nodes if about_nodes else facts.pairs
-    # One index for each, decoded here: cheaper to draw than a pair and a packet by themselves.
-    index = st.integers(0, len(pairs) * len(packets) - 1)
-    drawn = {number: None for least in _LEAST for number in draw(st.lists(index, min_size=least, max_size=_MOST))}
+    number = len(pairs) * len(packets)
+    first = draw(st.integers(0, number - 1)) if number > _MOST else 0
     entries = [
         entry
-        for number in drawn
-        for entry in _in_families(facts, *pairs[number % len(pairs)], packets[number // len(pairs)])
+        for index in _spread(number, first)
+        for entry in _in_families(facts, *pairs[index % len(pairs)], packets[index // len(pairs)])
     ]
     # The first packet is one of a declared port, which every pair can send.
     return tuple(entries or _in_families(facts, *pairs[0], packets[0]))
+
+
+def _spread(number: int, first: int) -> Iterator[int]:
+    """Different ones of ``number`` indexes, _MOST of them if there are so many."""
+    # A stride that has a factor in common with the number of pairs would leave pairs out.
+    stride = next(each for each in count(-(-number // _MOST)) if gcd(each, number) == 1)
+    return ((first + stride * step) % number for step in range(min(number, _MOST)))
 
 
 def _in_families(facts: Facts, source: str, target: str, packet: Packet) -> Iterator[Entry]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from ipaddress import ip_network
 from typing import Any
 
@@ -62,15 +63,18 @@ def _peer(draw: st.DrawFn, facts: Facts) -> dict[str, Any]:
 
 def _block(draw: st.DrawFn, nets: tuple[str, ...], *, excepting: bool) -> dict[str, Any]:
     """A range, and with ``excepting`` one strictly inside it, as the API server demands."""
-    outer = ip_network(pick(draw, nets))
-    inside = [
-        text
-        for text, net in ((text, ip_network(text)) for text in nets)
-        if net.prefixlen > outer.prefixlen and outer.overlaps(net)
-    ]
-    if not excepting or not inside:
-        return {"cidr": str(outer)}
-    return {"cidr": str(outer), "except": [pick(draw, inside)]}
+    if not excepting:
+        return {"cidr": pick(draw, nets)}
+    outer = pick(draw, [text for text in nets if _inside(text, nets)])
+    return {"cidr": outer, "except": [pick(draw, _inside(outer, nets))]}
+
+
+@cache
+def _inside(outer: str, nets: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of ``nets`` that are a part of another one; every address in use has a subnet round it."""
+    whole = ip_network(outer)
+    networks = ((text, ip_network(text)) for text in nets)
+    return tuple(text for text, net in networks if net.prefixlen > whole.prefixlen and whole.overlaps(net))
 
 
 def _port(draw: st.DrawFn, facts: Facts) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def _both_directions(draw: st.DrawFn, facts: Facts, types: Sequence[str] | None)
         if idle and not chance(draw, 4):
             continue
         if drawn := draw(st.lists(rules(facts, direction), min_size=0 if chance(draw, 6) else 1, max_size=4)):
-            spec[direction] = drawn
+            # Behind a rule that allows everything, what the others deny or pass on shows; at the tier's end it may not.
+            spec[direction] = [*drawn, {"action": "Allow"}] if chance(draw, 2) else drawn
     return spec
 
 
