@@ -78,6 +78,7 @@ def _port(draw: st.DrawFn, facts: Facts) -> Document:
         {"portRange": {"protocol": protocol, "start": near(port, -1), "end": near(port, 1)}},
         {"namedPort": pick(draw, facts.port_names)},
         {"portRange": {"protocol": protocol, "start": port, "end": near(port, 2)}},
+        {"namedPort": pick(draw, facts.port_names)},
     )
     return pick(draw, choices)
 
