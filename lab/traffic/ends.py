@@ -128,7 +128,8 @@ class Ends:
         port = self._lab.ports.get(name)
         if port is None:
             return self._raw_tap(name, flow.family, flow.protocol)
-        return self._frames(name, _LOOPBACK if name == flow.source else port.interface)
+        # By way of a node port a workload's own packet comes back over the wire.
+        return self._frames(name, _LOOPBACK if name == flow.source == flow.destination else port.interface)
 
     def _frames(self, name: str, interface: str) -> Tap:
         key = (name, interface)
