@@ -126,7 +126,7 @@ class Harness:
         self._node_ports = ports
         owners = {address: end.name for end in self.topology.endpoints() for address in end.addresses}
         forwards: dict[Arrival, str] = {
-            (node, port.backend.version, port.protocol, port.port): owners[port.backend]
+            (node, port.family, port.protocol, port.port): owners[port.backend]
             for node in self.topology.nodes
             for port in ports
             if port.backend in owners

@@ -7,23 +7,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.policy.resources import EndpointSlice, Resources, Service, ServicePort
-from lab.topology import Address
+from lab.topology import Address, Family
+from lab.topology.flows import FAMILIES
 
 __all__ = ["NodePort", "node_ports"]
 
 
 @dataclass(frozen=True, slots=True)
 class NodePort:
-    """What comes to ``port`` of any node in the family of ``backend`` goes on to ``backend_port`` there."""
+    """What comes to ``port`` of any node in a family goes on to ``backend_port`` of ``backend``.
 
+    Where ``backend`` is None nobody is behind it, and the port is not the node's own either: nothing arrives.
+    """
+
+    family: Family
     protocol: int
     port: int
-    backend: Address
-    backend_port: int
+    backend: Address | None = None
+    backend_port: int = 0
 
 
 def node_ports(resources: Resources) -> tuple[NodePort, ...]:
-    """The node ports of all services, one for each family that has a ready backend: always its first address."""
+    """The node ports of all services, one for each family; behind it is the first ready address, if there is one."""
     return tuple(
         node_port
         for service in resources.services
@@ -39,10 +44,9 @@ def _resolved(resources: Resources, service: Service, port: ServicePort, number:
         for each in resources.endpoint_slices
         if (each.namespace, each.service) == (service.namespace, service.name)
     ]
-    for family in (4, 6):
-        backend = next(_backends(slices, port, family), None)
-        if backend is not None:
-            yield NodePort(port.protocol, number, *backend)
+    for family in FAMILIES:
+        behind = next(_backends(slices, port, family), ())
+        yield NodePort(family, port.protocol, number, *behind)
 
 
 def _backends(slices: list[EndpointSlice], port: ServicePort, family: int) -> Iterator[tuple[Address, int]]:

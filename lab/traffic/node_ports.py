@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node ports as a cluster has them beside its dataplane: destination NAT on every node.
 
-A cluster's service proxy also masquerades what it sends to another node, so that replies come back the same
-way; here only first packets go through, and what is behind the node sees the real source.
+What comes to a node port behind which nobody is does not arrive at the node either. A cluster's service proxy also
+masquerades what it sends to another node, so that replies come back the same way; here only first packets go through,
+and what is behind the node sees the real source.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from lab.protocols import PROTOCOL_NAMES
 __all__ = ["forward_node_ports"]
 
 CHAIN: Final = "lab-node-ports"
-_HOOKS: Final = ("PREROUTING", "OUTPUT")
+_HOOKS: Final = {"nat": ("PREROUTING", "OUTPUT"), "mangle": ("INPUT",)}
+"""By table. Tables for NAT may not drop, and the one for filtering belongs to dataplanes, which may accept first."""
 _RESTORE: Final = {4: "iptables-nft-restore", 6: "ip6tables-nft-restore"}
 
 
@@ -37,23 +39,36 @@ def forward_node_ports(nodes: Iterable[Node], before: Sequence[NodePort], now: S
 
 
 def _of(ports: Iterable[NodePort], family: int) -> list[NodePort]:
-    return [port for port in ports if port.backend.version == family]
+    return [port for port in ports if port.family == family]
 
 
 def _text(before: Sequence[NodePort], now: Sequence[NodePort]) -> str:
-    """One transaction for the table nat."""
-    lines = ["*nat", f":{CHAIN} - [0:0]"]
-    lines += [f"-D {hook} -m addrtype --dst-type LOCAL -j {CHAIN}" for hook in _HOOKS if before]
-    lines += [f"-A {CHAIN} {_rule(port)}" for port in now]
-    lines += [f"-I {hook} -m addrtype --dst-type LOCAL -j {CHAIN}" for hook in _HOOKS if now]
-    lines += [] if now else [f"-X {CHAIN}"]
-    return "\n".join([*lines, "COMMIT", ""])
+    """A transaction for each of the two tables."""
+    lines: list[str] = []
+    for table, hooks in _HOOKS.items():
+        was, will = (_rules(ports, table) for ports in (before, now))
+        if was == will:
+            continue
+        lines += [f"*{table}", f":{CHAIN} - [0:0]"]
+        lines += [f"-D {hook} -m addrtype --dst-type LOCAL -j {CHAIN}" for hook in hooks if was]
+        lines += [f"-A {CHAIN} {rule}" for rule in will]
+        lines += [f"-I {hook} -m addrtype --dst-type LOCAL -j {CHAIN}" for hook in hooks if will]
+        lines += ["COMMIT"] if will else [f"-X {CHAIN}", "COMMIT"]
+    return "\n".join([*lines, ""])
+
+
+def _rules(ports: Iterable[NodePort], table: str) -> list[str]:
+    """A table's rules: nat sends on what has somebody behind it, mangle drops the rest."""
+    return [_rule(port) for port in ports if (port.backend is not None) == (table == "nat")]
 
 
 def _rule(port: NodePort) -> str:
     protocol = PROTOCOL_NAMES[port.protocol].lower()
-    backend = f"[{port.backend}]" if port.backend.version == 6 else str(port.backend)
-    return f"-p {protocol} -m {protocol} --dport {port.port} -j DNAT --to-destination {backend}:{port.backend_port}"
+    match = f"-p {protocol} -m {protocol} --dport {port.port}"
+    if port.backend is None:
+        return f"{match} -j DROP"
+    backend = f"[{port.backend}]" if port.family == 6 else str(port.backend)
+    return f"{match} -j DNAT --to-destination {backend}:{port.backend_port}"
 
 
 def _restore(node: Node, command: str, text: str) -> None:

@@ -52,27 +52,33 @@ def test_two_runs_side_by_side_do_not_meet(tmp_path: Path) -> None:
     assert told[0]["denied"] > told[1]["denied"] == 0
 
 
-def test_workload_that_meets_itself_behind_a_node_port_is_seen_there(tmp_path: Path) -> None:
+def test_node_port_leads_back_to_the_sender_or_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "service.yaml").write_text(
         """\
 apiVersion: v1
 kind: Service
 metadata: {name: mirror, namespace: ops}
-spec: {type: NodePort, ports: [{port: 80, nodePort: 32010}]}
+spec: {type: NodePort, ports: [{name: own, port: 80, nodePort: 32010}, {name: void, port: 81, nodePort: 32011}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: mirror-4, namespace: ops, labels: {kubernetes.io/service-name: mirror}}
 addressType: IPv4
-ports: [{port: 80}]
+ports: [{name: own, port: 80}]
 endpoints: [{addresses: [198.18.0.3]}]
 """
     )
-    (tmp_path / "flows.yaml").write_text("[{from: ops/monitor, to: node-1, protocol: TCP, port: 32010}]")
+    (tmp_path / "flows.yaml").write_text(
+        """\
+- {from: ops/monitor, to: node-1, protocol: TCP, port: 32010}
+- {from: node-1, to: node-1, protocol: TCP, port: 32011}
+- {from: node-1, to: node-1, protocol: TCP, port: 32012}
+"""
+    )
     words = ("one-node", "service.yaml", "--flows", "flows.yaml", "--dataplane", "iptables", "--output", "json")
     ended = policylab(tmp_path, "verify", *words)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert [row["observed"] for row in json.loads(ended.stdout)["rows"]] == ["allow"]
+    assert [row["observed"] for row in json.loads(ended.stdout)["rows"]] == ["allow", "deny", "allow"]
 
 
 def test_mismatch_ends_1_with_a_counterexample_that_replays(tmp_path: Path, strangers: Path) -> None:
