@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 # Drawn without chance, so that a test that passed once passes again; in one small lab, so that it is quick.
 PROFILE, TOPOLOGY = "ci", "one-node"
 # Those of which every other scenario tells; what is rarer takes more examples than a test should.
-FOUND = ("forgets-ipv6", "tier-default-always-pass", "ignores-empty-policies", "local-egress-open", "never-updates")
+FOUND = ("forgets-ipv6", "tier-default-always-pass", "allow-rules-first", "local-egress-open", "never-updates")
 BY_NAME = {fault.name: fault for fault in (*SNAPSHOT_FAULTS, *STEP_FAULTS)}
 
 
