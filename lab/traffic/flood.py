@@ -45,6 +45,8 @@ _LIBC: Final = ctypes.CDLL(None)
 _BATCH: Final = 64
 # One system call sends so many, so that a flood in a thread can be told to stop.
 _AT_ONCE: Final = 1 << 16
+# At a given rate, the seconds for which packets are sent in one go.
+_PACE: Final = 0.1
 _MOST: Final = 200_000_000
 _UDP_SIZE, _TCP_SIZE = 26, 20
 _CHECKSUM_AT: Final = {UDP: 6, TCP: 16}
@@ -105,21 +107,27 @@ class Flood:
         """Take the first of the sources in turn, so many, a power of two."""
         self._set_course(0, min(sources, self._sources) - 1)
 
-    def send(self, port: EndPort, packets: int, seconds: float = 60.0) -> Spent:
-        """Send so many packets from a veth's end to the other, at most so long; the caller's thread does it all."""
+    def send(self, port: EndPort, packets: int, seconds: float = 60.0, rate: float = 0.0) -> Spent:
+        """Send so many packets from a veth's end to the other, at most so long; the caller's thread waits.
+
+        ``rate`` is how many a second at most, none by default: as fast as the receiver takes them.
+        """
         if not 0 < packets <= _MOST:
             raise LabError("no such number of packets", value=packets, allowed=f"1 to {_MOST}")
         frame = port.gateway_mac + port.mac + _ETHERTYPES[self._version] + self._packet
-        return port.host.inside(partial(self._send, frame, port.ifindex, packets, seconds))
+        return port.host.inside(partial(self._send, frame, port.ifindex, packets, seconds, rate))
 
-    def _send(self, frame: bytes, ifindex: int, packets: int, seconds: float) -> Spent:
+    def _send(self, frame: bytes, ifindex: int, packets: int, seconds: float, rate: float) -> Spent:
         sent = 0
+        most = int(rate * _PACE) or _AT_ONCE
         with _on_one_cpu() as worked:
             start, before = time.perf_counter(), worked()
             while sent < packets and time.perf_counter() - start < seconds:
-                number = min(_AT_ONCE, packets - sent)
+                number = min(most, packets - sent)
                 run_live(self._program, frame, ifindex=ifindex, repeat=number, batch=_BATCH)
                 sent += number
+                if rate:
+                    time.sleep(max(0.0, start + sent / rate - time.perf_counter()))
             return Spent(sent, time.perf_counter() - start, worked() - before)
 
     def _set_course(self, place: int, value: int) -> None:

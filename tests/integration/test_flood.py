@@ -83,6 +83,12 @@ def test_fragments_of_a_flood_wait_for_the_rest(target: Target, kind: FloodKind)
         assert grown(target, flood, "Ip.ReasmReqds", "Ip.ReasmOKs") == (PACKETS, 0)
 
 
+def test_flood_at_a_given_rate_takes_its_time(target: Target) -> None:
+    with Flood(V4, target.addresses[4]) as flood:
+        spent = flood.send(target.wire, 1000, rate=5000)
+    assert spent.packets / spent.seconds <= 5000
+
+
 def test_number_of_sources_that_is_no_power_of_two_is_refused(target: Target) -> None:
     with pytest.raises(LabError, match="power of two"):
         Flood(V4[:1000], target.addresses[4])
