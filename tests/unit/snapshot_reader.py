@@ -110,6 +110,8 @@ def profiles_outcome(snapshot, profiles, direction, sent):
 
 def endpoint_allows(snapshot: Snapshot, interface: str, direction: Direction, sent: Sent) -> bool:
     endpoint, settings = snapshot.endpoints[interface], snapshot.settings
+    if sent.source.version == 6 and not settings.ipv6:
+        return True
     if direction is Direction.EGRESS:
         if sent.protocol == 4 and not settings.allow_ipip_from_workloads:
             return False
