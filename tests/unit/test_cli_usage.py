@@ -29,7 +29,7 @@ X_TO_Y = ("explain", TOPOLOGY, "--from", "x/a", "--to", "y/b")
         (("conformance", "--topology", "nope.yaml"), "nope.yaml: no such file"),
         (("conformance", "--report", SHIPPED / "README.md"), "is a file"),
         (("conformance", "surplus"), "unexpected extra argument"),
-        (("bench",), "{lab|scale|sidecar|verdicts}"),
+        (("bench",), "{dos|lab|scale|sidecar|verdicts}"),
         (("bench", "dinner"), "'lab', 'scale', 'sidecar', 'verdicts'"),
         (("bench", "lab", "--rounds", "0"), "not in the range"),
         (("bench", "lab", "--full"), "bench lab measures all that it can; --full is for sidecar"),

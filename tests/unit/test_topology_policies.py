@@ -27,6 +27,7 @@ DENIED = {
     "kubernetes-default-deny": 3 * 8 * 12 - 3 * 2,  # all into x, but three sources' 80/TCP in two families
     "kubernetes-egress-ports": 3 * 8 * 6 - 3,  # half of all out of z, but what z/c sends to z/b besides
     "kubernetes-peers": 7 * 12 + 4 * 12,  # y/a hears one of eight, y/b four of eight
+    "mixed": 2 * 8 * 12,  # all into x/a and x/b, where no port is called web; x/c is passed on to its profile
     "sidecars": 0,  # it is about another topology
 }
 
