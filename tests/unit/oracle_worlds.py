@@ -93,8 +93,10 @@ def selector_texts(draw, depth=2):
 selectors = selector_texts().map(parse_selector)
 maybe_selectors = st.none() | selectors
 ports = st.lists(some(*NAMES, PortRange(80, 80), PortRange(80, 81)), max_size=2, unique=True).map(tuple)
-accounts = st.none() | st.builds(
-    ServiceAccountMatch, st.lists(some("u", "v"), min_size=1, max_size=1).map(tuple), maybe_selectors
+accounts = st.one_of(
+    st.none(),
+    st.builds(ServiceAccountMatch, some(("u",), ("v",)), maybe_selectors),
+    st.builds(ServiceAccountMatch, st.just(()), selectors),
 )
 namespace_selectors = maybe_selectors | st.just(parse_selector("global()"))
 

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address
+
+import compile_world
 import pytest
 from compile_draws import DENSE, edits, resources, topology
 from hypothesis import HealthCheck, settings
@@ -23,10 +27,11 @@ from lab.policy.resources import (
     NetworkSet,
     Profile,
     Resources,
+    ServiceMatch,
     Tier,
 )
 from lab.policy.snapshot import apply_delta
-from lab.topology import Namespace, Workload
+from lab.topology import Namespace, Port, Workload
 
 POLICIES = (CalicoPolicy, KubernetesNetworkPolicy, AdminPolicy)
 
@@ -106,3 +111,17 @@ def test_resource_that_is_not_there_cannot_be_removed():
     with pytest.raises(PolicyError, match="there is no Tier to be removed; given: 'soft'"):
         compiler.update(put=[Tier("late", None, True)], remove=[Tier("soft", 1.0, True)])
     assert compiler.snapshots() == before
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_service_changes_after_a_rule_that_names_it_is_gone(last):
+    """With ``last``, nobody names it any more: its set is forgotten; otherwise one other policy still does."""
+    behind = EndpointSlice("s", "x", "web", (ip_address("198.18.0.1"),), (Port("http", 6, 80),), compile_world.HERE)
+    named = compile_world.rule(source=compile_world.side(services=ServiceMatch("web", "x")))
+    policies = [compile_world.policy(name, named) for name in ("p" if last else "pq")]
+    there = compile_world.topology(compile_world.workload("x/a", 1))
+    compiler = Compiler(there, Resources(tuple(policies), endpoint_slices=(behind,)))
+    snapshots = compiler.snapshots()
+    for delta in (compiler.update(remove=policies[:1]), compiler.update([moved := replace(behind, addresses=())])):
+        snapshots |= {node: apply_delta(snapshots[node], change) for node, change in delta.items()}
+    assert snapshots == compile_snapshots(there, Resources(tuple(policies[1:]), endpoint_slices=(moved,)))

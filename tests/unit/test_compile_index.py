@@ -90,6 +90,16 @@ def test_label_that_changes_asks_only_selectors_that_test_for_its_values():
     assert sorted(moved) == [(asked_of, "a2" in asked_of) for asked_of in sorted(asked)]
 
 
+def test_thing_that_comes_asks_only_selectors_that_test_for_its_labels_or_want_none():
+    asked = []
+    index = index_of([])
+    for text in ("app == 'a1'", "app == 'a2'", "!has(app)"):
+        index.watch(counted(parse_selector(text), asked))
+    asked.clear()
+    assert index.put(0, {"app": "a1"}) == [('app == "a1"', True)]
+    assert sorted(asked) == ["!has(app)", 'app == "a1"']
+
+
 def test_selector_watched_twice_is_forgotten_with_its_second_watcher():
     index, selector = index_of([{"a": "x"}]), parse_selector("has(a) && has(a)")
     index.watch(selector)

@@ -19,8 +19,11 @@ from compile_world import (
     workload,
 )
 
+from lab.errors import Place
+from lab.policy.compile.labels import namespace_profiles
 from lab.policy.resources import ServiceAccountMatch
 from lab.policy.selector import parse_selector
+from lab.topology import Namespace
 
 A, B, C = "198.18.0.1", "198.18.0.2", "198.18.0.3"
 
@@ -106,6 +109,11 @@ def test_service_account_names_and_selector_must_both_hold(three):
     assert reached(three, neither) == set()
 
 
+def test_service_account_selector_alone_reaches_accounts_of_any_name(three):
+    alone = side(service_accounts=ServiceAccountMatch((), parse_selector("role == 'front'")))
+    assert reached(three, alone) == {A}
+
+
 def test_network_set_in_namespace_inherits_its_labels(three):
     inside = network_set("inside", {"app": "lan"}, "203.0.113.0/24", namespace="y")
     assert reached(three, side("app == 'lan'", namespaces="team == 'blue'"), network_sets=[inside]) == {
@@ -178,3 +186,9 @@ def test_endpoint_without_account_has_only_its_namespace_profile(three):
     assert endpoint(found, "x/b").profiles == ("kns.x",)
     assert len(found.profiles["kns.x"].ingress) == len(found.profiles["kns.x"].egress) == 1
     assert found.profiles["ksa.x.web"].ingress == ()
+
+
+@pytest.mark.parametrize(("written", "told"), [(None, Place("world.yaml")), (Place("other.yaml", 3), None)])
+def test_profiles_of_a_namespace_stand_where_it_stands_or_in_the_topologys_file(written, told):
+    namespace = Namespace("x", {}, {"web": {}}, written)
+    assert [found.place for found in namespace_profiles(namespace, "world.yaml")] == [told or written] * 2

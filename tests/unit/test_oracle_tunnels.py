@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from compile_world import topology, workload
 from oracle_hosts import ALLOW, DENY, NODES, felix, forward, hep, policy, pre_dnat, untracked
 from oracle_lab import CLUSTER, Document, Judge, Lab
 
 from lab.oracle import Oracle
 from lab.policy.load import load_resources
+from lab.policy.resources import Resources
+from lab.topology import Flow
 from lab.topology.load import load_topology
 
 both = pytest.mark.parametrize("family", [4, 6])
@@ -25,8 +29,8 @@ def lab(tmp_path: Path) -> Lab:
         (tmp_path / "topology.yaml").write_text(json.dumps({**CLUSTER, "nodes": NODES, "encapsulation": "vxlan"}))
         items = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
         (tmp_path / "policy.json").write_text(json.dumps(items))
-        topology = load_topology(tmp_path / "topology.yaml")
-        return Judge(Oracle(topology, load_resources([tmp_path / "policy.json"], topology)))
+        found = load_topology(tmp_path / "topology.yaml")
+        return Judge(Oracle(found, load_resources([tmp_path / "policy.json"], found)))
 
     return judge
 
@@ -118,3 +122,10 @@ def test_endpoint_found_by_an_address_is_not_that_of_the_tunnel(lab: Lab) -> Non
     judge = lab(hep(interface=None, expectedIPs=["198.19.0.11"]), forward("f", ingress=[DENY]))
     assert judge.allows("x/b", "x/a")
     assert judge.rule("client", "x/a")[1] == "f"
+
+
+def test_tunnel_between_nodes_without_addresses_is_no_tunnel() -> None:
+    here, there = workload("x/a", 1), workload("x/b", 2, node="node-2")
+    world = replace(topology(here, there), encapsulation="vxlan")
+    with pytest.raises(ValueError, match="node-1 has no address of IPv4"):
+        Oracle(world, Resources(())).verdict(Flow("x/a", "x/b", 6, 80, 4))

@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from compile_world import topology, workload
 from oracle_lab import Document, Judge, Lab, gnp, knp, lab, np, onto
+
+from lab.errors import Place
+from lab.oracle import Oracle
+from lab.policy.resources import Resources
+from lab.topology import Flow, Namespace
 
 __all__ = ["lab"]
 
@@ -281,3 +288,20 @@ def test_services_are_told(lab: Lab) -> None:
     rule = {"action": "Allow", "source": {"services": {"name": "web", "namespace": "y"}}}
     judge = lab(onto("d", rule), part)
     assert missed(judge, "x/a", "y/d") == [("source.services", "a backend of y/web", behind)]
+
+
+def text_of(file: str, line: int | None) -> str:
+    """What is told of a flow within a namespace that stands there."""
+    place = Place(file, line)
+    world = replace(topology(workload("x/a", 1), workload("x/b", 2)), namespaces={"x": Namespace("x", {}, {}, place)})
+    return Oracle(world, Resources(())).explain(Flow("x/a", "x/b", 6, 80, 4)).render()
+
+
+def test_profile_that_decides_is_told_with_its_place_and_rule() -> None:
+    asked = [
+        "  profile kns.x (world.yaml:7)",
+        "    rule 0 Allow: matches",
+        "  => allow, decided by rule 0 of profile kns.x at egress",
+    ]
+    assert "\n".join(asked) in text_of("world.yaml", 7)
+    assert "\n  profile kns.x (world.yaml)\n" in text_of("world.yaml", None)
