@@ -341,3 +341,10 @@ def test_invalid_packets_are_dropped_ahead_of_failsafes_only_where_said(lab: Lab
     raw = lab(strict, *documents, untracked("raw", ingress=[ALLOW]), nodes=NODES)
     assert raw.rule("client", "node-1", *answer, **more)[1] == "raw"
     assert raw.default("client", "x/a", *answer, **more) == ("ingress", "profile", "kns.x")
+
+
+def test_udp_lite_is_invalid_where_it_comes_in_and_not_where_it_is_sent(lab: Lab) -> None:
+    strict = felix("node.node-1", disableConntrackInvalidCheck=False)
+    judge = lab(strict, hep(), policy("n", ingress=[ALLOW], egress=[ALLOW]), nodes=NODES)
+    assert judge.default("client", "node-1", "UDPLite") == ("ingress", "conntrack-invalid", None)
+    assert judge.rule("node-1", "client", "UDPLite")[1] == "n"
