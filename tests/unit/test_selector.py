@@ -231,3 +231,9 @@ def test_rewrite_tells_all_from_global_and_from_a_value() -> None:
 def test_lark_is_loaded_only_by_the_first_parse() -> None:
     code = "import sys, lab.policy.selector, lab.policy.resources; sys.exit('lark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_selectors_of_one_text_are_equal_and_show_that_text_alone() -> None:
+    one, other = parse_selector("app == 'web'"), parse_selector("app == 'web'")
+    assert one == other != parse_selector("app == 'db'")
+    assert repr(one) == """Selector(text="app == 'web'")"""
