@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from envoy_matcher import Connection, allows
@@ -15,7 +16,7 @@ from oracle_worlds import World, all_resources, calico_policies, flows_of, kuber
 
 from lab.errors import TopologyError
 from lab.oracle import Oracle
-from lab.oracle.requests import path_as_judged
+from lab.oracle.requests import is_request, path_as_judged
 from lab.policy.compile import compile_snapshots
 from lab.policy.resources import Action, CalicoPolicy, HttpMatch, HttpPath, PortRange
 from lab.protocols import TCP
@@ -128,6 +129,7 @@ def test_a_pattern_of_paths_covers_what_the_match_does(how, wanted, path, covere
     pattern = paths_pattern(match)
     assert pattern is not None
     assert (re.fullmatch(pattern, path) is not None) is covered
+    assert is_request(match).holds(SimpleNamespace(http=HttpRequest("GET", path))) is covered
 
 
 @pytest.mark.parametrize(
