@@ -136,7 +136,8 @@ def test_verify_and_replay_take_the_accelerators_with_them(tmp_path: Path) -> No
     words = ("verify", "one-node", "--dataplane", "iptables", "--accelerator")
     assert policylab(tmp_path, *words, "early", plugins=plugins).returncode == 0
     wrong = policylab(tmp_path, *words, "no-such", plugins=plugins)
-    assert (wrong.returncode, "allowed: early, idle, sockmap, stale, xdp" in wrong.stderr) == (2, True)
+    assert wrong.returncode == 2
+    assert re.search("allowed: early, .*idle, .*stale", wrong.stderr), "what is installed is named"
 
     with Pool([StaleAccelerator]) as pool:
         assert Judge(pool, tmp_path, shrink_seconds=0).hold_case(case(), IptablesDataplane) is not None
