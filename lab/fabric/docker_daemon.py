@@ -41,7 +41,8 @@ _SCRIPT: Final = """
 set -e
 mount -t tmpfs -o mode=0755 policylab "$0/state"
 cd "$0/state"
-mkdir etc etc-work data exec run
+mkdir etc etc-work data exec run tmp
+export TMPDIR="$0/state/tmp"
 mount -t overlay -o lowerdir=/etc,upperdir=etc,workdir=etc-work policylab /etc
 mount --bind run /run
 mount -t cgroup2 policylab /sys/fs/cgroup
