@@ -147,7 +147,7 @@ def _action(source: Source, path: Path, flavour: _Flavour, name: str) -> Action:
 
 
 def _ports(source: Source, path: Path, flavour: _Flavour, model: RuleModel) -> tuple[AdminPort, ...]:
-    """The ports or protocols of a rule; none given are all of them, which v1alpha2 has one way to say."""
+    """The ports or protocols of a rule; none given are all of them, which a ClusterNetworkPolicy has one way to say."""
     if model.ports is None:
         return ()
     source.limit(path, model.ports, _MAX_ENTRIES)

@@ -97,7 +97,7 @@ class ProtocolPortModel(CamelModel):
 
 
 class ProtocolModel(CamelModel):
-    """One entry of ``protocols`` (v1alpha2)."""
+    """One entry of ``protocols`` (v1alpha2 and v1beta1)."""
 
     tcp: ProtocolPortModel | None = None
     udp: ProtocolPortModel | None = None
@@ -127,14 +127,14 @@ class AdminEgressModel(RuleModel):
 
 
 class ClusterIngressModel(RuleModel):
-    """An ingress rule of v1alpha2."""
+    """An ingress rule of v1alpha2 and v1beta1."""
 
     peers: list[dict[str, Any]] = Field(alias="from")
     ports: list[dict[str, Any]] | None = Field(default=None, alias="protocols")
 
 
 class ClusterEgressModel(RuleModel):
-    """An egress rule of v1alpha2."""
+    """An egress rule of v1alpha2 and v1beta1."""
 
     peers: list[dict[str, Any]] = Field(alias="to")
     ports: list[dict[str, Any]] | None = Field(default=None, alias="protocols")

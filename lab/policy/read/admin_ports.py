@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ports (v1alpha1) and protocols (v1alpha2) of a rule of an admin policy.
+"""The ports (v1alpha1) and protocols (v1alpha2 and v1beta1) of a rule of an admin policy.
 
 An entry of a kind that nobody knows is kept as an empty one, so that its rule can fail closed.
 """

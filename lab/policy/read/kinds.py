@@ -37,12 +37,13 @@ AnyResource = (
     Policy | NetworkSet | Profile | Tier | HostEndpoint | IpPool | FelixConfiguration | Service | EndpointSlice
 )
 Identity = tuple[str, str, str, str]
-"""apiVersion, kind, namespace ("" for none) and name: no two resources of a run share it."""
+"""API group, kind, namespace ("" for none) and name: no two resources of a run share it, whatever their versions."""
 
 _CALICO = "projectcalico.org/v3"
 _KUBERNETES = "networking.k8s.io/v1"
 _ADMIN = "policy.networking.k8s.io/v1alpha1"
 _CLUSTER = "policy.networking.k8s.io/v1alpha2"
+_CLUSTER_BETA = "policy.networking.k8s.io/v1beta1"  # the same fields
 
 
 Reader = Callable[[Source, str | None], AnyResource | None]
@@ -79,6 +80,7 @@ _KINDS: Mapping[tuple[str, str], _Kind] = {
     (_ADMIN, "AdminNetworkPolicy"): _Kind("admin", "read_admin_policy"),
     (_ADMIN, "BaselineAdminNetworkPolicy"): _Kind("admin", "read_baseline_policy"),
     (_CLUSTER, "ClusterNetworkPolicy"): _Kind("admin", "read_cluster_policy"),
+    (_CLUSTER_BETA, "ClusterNetworkPolicy"): _Kind("admin", "read_cluster_policy"),
     ("v1", "Service"): _Kind("services", "read_service", namespaced=True),
     ("discovery.k8s.io/v1", "EndpointSlice"): _Kind("services", "read_endpoint_slice", namespaced=True),
 }
@@ -229,9 +231,9 @@ def _claims(
 
 def _unique(source: Source, resource: AnyResource, namespace: str | None) -> Iterator[tuple[Identity, Path, str]]:
     """What has to be the only one of its kind: who it is, where that stands, and what it is in words."""
-    version, kind = source.value()["apiVersion"], source.value()["kind"]
+    kind, (group, _, _) = source.value()["kind"], source.value()["apiVersion"].rpartition("/")
     where = f" in the namespace {namespace}" if namespace else ""
-    yield (version, kind, namespace or "", resource.name), ("metadata", "name"), f"a {kind}{where}"
+    yield (group, kind, namespace or "", resource.name), ("metadata", "name"), f"a {kind}{where}"
     for index, port in enumerate(resource.ports if isinstance(resource, Service) else ()):
         if port.node_port is not None:
             label = str(protocol_label(port.protocol))

@@ -362,12 +362,32 @@ def test_ports_are_not_named_as_in_the_other_version(faults: Faults, kind: str, 
     assert told.startswith(f"unknown key '{key}' in spec.egress[0]")
 
 
-@pytest.mark.parametrize("kind", ALL)
-def test_version_of_the_other_kind_is_refused(faults: Faults, kind: str) -> None:
-    right = KINDS[kind][0]
-    wrong = "v1alpha2" if right == "v1alpha1" else "v1alpha1"
-    text = policy(kind, "subject: {namespaces: {}}").replace(
-        f"policy.networking.k8s.io/{right}", f"§policy.networking.k8s.io/{wrong}"
-    )
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("AdminNetworkPolicy", "v1alpha2"),
+        ("AdminNetworkPolicy", "v1beta1"),
+        ("BaselineAdminNetworkPolicy", "v1alpha2"),
+        ("BaselineAdminNetworkPolicy", "v1beta1"),
+        ("ClusterNetworkPolicy", "v1alpha1"),
+    ],
+)
+def test_version_of_the_other_kind_is_refused(faults: Faults, kind: str, wrong: str) -> None:
+    group, right = "policy.networking.k8s.io", KINDS[kind][0]
+    text = policy(kind, "subject: {namespaces: {}}").replace(f"{group}/{right}", f"§{group}/{wrong}")
     (told,) = faults(text)
-    assert told == f"apiVersion is not one that has a {kind} | policy.networking.k8s.io/{right}"
+    known = f"{group}/v1alpha2 or {group}/v1beta1" if kind == "ClusterNetworkPolicy" else f"{group}/v1alpha1"
+    assert told == f"apiVersion is not one that has a {kind} | {known}"
+
+
+def test_cluster_policy_of_the_beta_version_is_read_as_that_of_the_alpha_version(load: Load) -> None:
+    text = with_rule("ClusterNetworkPolicy", "{action: Pass, to: [{nodes: {}}], protocols: [{tcp: {}}]}")
+    beta = text.replace("/v1alpha2,", "/v1beta1, ")  # rules keep their columns
+    assert beta != text
+    assert read(load, beta) == read(load, text)
+
+
+def test_cluster_policy_is_the_same_one_in_both_versions(faults: Faults) -> None:
+    text = policy("ClusterNetworkPolicy", "subject: {namespaces: {}}")
+    (told,) = faults(f"{text}\n---\n{text.replace('/v1alpha2', '/v1beta1').replace('name: n', 'name: §n')}")
+    assert told.startswith("metadata.name is that of a ClusterNetworkPolicy that is there already")

@@ -282,6 +282,17 @@ DOCUMENTED = {
         ingress: [{action: Deny, from: [{namespaces: {}}]}]
         """,
     ),
+    "cluster-policy-beta": admin(
+        "ClusterNetworkPolicy",
+        "v1beta1",
+        "hand-over",
+        """
+        tier: Admin
+        priority: 10
+        subject: {namespaces: {matchLabels: {house: a}}}
+        ingress: [{name: to-the-owners, action: Pass, from: [{pods: {podSelector: {}}}]}]
+        """,
+    ),
     "service": """
 apiVersion: v1
 kind: Service
