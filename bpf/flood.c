@@ -43,7 +43,7 @@ static inline __attribute__((always_inline)) u16 *transport_checksum(void *data,
 	return (void *)(field + 1) > end ? 0 : field;
 }
 
-int flood_v4(struct xdp_md *context)
+static inline __attribute__((always_inline)) int make_v4(struct xdp_md *context, int verdict)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	struct iphdr *header = data + sizeof(struct ethhdr);
@@ -56,10 +56,10 @@ int flood_v4(struct xdp_md *context)
 	header->saddr = source->address;
 	header->check = source->header;
 	*checksum = source->transport;
-	return XDP_TX;
+	return verdict;
 }
 
-int flood_v6(struct xdp_md *context)
+static inline __attribute__((always_inline)) int make_v6(struct xdp_md *context, int verdict)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	struct ipv6hdr *header = data + sizeof(struct ethhdr);
@@ -71,13 +71,40 @@ int flood_v6(struct xdp_md *context)
 		return XDP_ABORTED;
 	__builtin_memcpy(&header->saddr, source->address, sizeof(header->saddr));
 	*checksum = source->transport;
-	return XDP_TX;
+	return verdict;
+}
+
+int flood_v4(struct xdp_md *context)
+{
+	return make_v4(context, XDP_TX);
+}
+
+int flood_v6(struct xdp_md *context)
+{
+	return make_v6(context, XDP_TX);
+}
+
+// What making frames costs: they go nowhere.
+int discard_v4(struct xdp_md *context)
+{
+	return make_v4(context, XDP_DROP);
+}
+
+int discard_v6(struct xdp_md *context)
+{
+	return make_v6(context, XDP_DROP);
 }
 
 // The limit: nothing is looked at.
 int drop_all(struct xdp_md *context)
 {
 	return XDP_DROP;
+}
+
+// What an interface costs that has a program, whatever that does.
+int pass_all(struct xdp_md *context)
+{
+	return XDP_PASS;
 }
 
 // What one far read costs on this machine: of 2 MB, at a place that the source's address says.

@@ -2,87 +2,45 @@
 """``policylab bench dos``: what a flood costs the machine that drops it, way by way, and what is left for others.
 
 Every way stands ready on a node of its own; in each round all are flooded in turn. A row is the work of a CPU for each
-packet in nanoseconds, generator and receiver together; the limit, an XDP program that looks at nothing, is most of all
-the generator's. Listed sources are spread over the whole list: *hot* are 1,024 of them, *cold* four million.
+packet in nanoseconds, generator and receiver together; what the generator takes by itself has rows of its own, and is
+said in every other. Listed sources are spread over the whole list: *hot* are 1,024 of them, *cold* four million.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
 from dataplanes.xdp.lists import Kind
-from lab.bench.dos_lists import COLD, HOT, NetList, Words, ipv4_list, ipv6_list
+from lab.bench.dos_courses import COURSES, LISTENER, NOTHING, RATIOS, SIZES, Course
+from lab.bench.dos_lists import COLD, NetList, ipv4_list, ipv6_list, mixed
 from lab.bench.dos_victim import Kept, flooded
-from lab.bench.dos_ways import Way, blocklist, ipset, linear, nft_set, nothing, tc, unconditional
+from lab.bench.dos_ways import Way, blocklist, ipset, linear, nft_set, nothing, tc, tc_blocklist, unconditional
 from lab.bench.result import BenchResult, Row, Spread, describe_host, interleave, ratio
 from lab.errors import DataplaneError
 from lab.fabric.bpf import XdpMode
 from lab.fabric.lab import Lab
 from lab.topology import Address, External, Node, Pools, Topology
-from lab.traffic.flood import Flood, Sources
+from lab.traffic.flood import Flood, FloodKind
 
 __all__ = ["run"]
 
 _MILLION: Final = 1_000_000
 _UNIT: Final = "ns a packet"
-# Packets of one measurement: XDP takes some tenths of a second for them, a long chain of rules about one second.
-_MANY, _SOME, _FEW = 1_000_000, 200_000, 4_000
-_SIZES: Final = ("1", "1k", "100k", "1m")
-_LONG: Final = ("100k", "1m")
-"""In lists so long, sources can be spread so far that tables leave near caches."""
 _CLIENT: Final = "client"
-_NOTHING: Final = "nothing"
-
-
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """One row: which way is flooded with what, and how many packets each time."""
-
-    way: str
-    flood: str
-    sources: int
-    packets: int = _MANY
-    all_dropped: bool = False
-
-
-def _xdp_rows() -> dict[str, _Course]:
-    rows = {}
-    for version in (4, 6):
-        for size in _SIZES:
-            way, flood = f"xdp-{size}-{version}", f"listed-{size}-{version}"
-            rows[f"xdp {size}, ipv{version}, hot"] = _Course(way, flood, HOT, all_dropped=True)
-            if size in _LONG:
-                rows[f"xdp {size}, ipv{version}, cold"] = _Course(way, flood, COLD, all_dropped=True)
-    return rows
-
-
-_COURSES: Final[Mapping[str, _Course]] = {
-    "limit, ipv4, hot": _Course("limit", "listed-1m-4", HOT),
-    "limit, ipv4, cold": _Course("limit", "listed-1m-4", COLD),
-    "limit, ipv6, hot": _Course("limit", "listed-1m-6", HOT),
-    "limit, ipv6, cold": _Course("limit", "listed-1m-6", COLD),
-    "one read of a 2 MB table": _Course("read", "listed-1m-4", COLD),
-    **_xdp_rows(),
-    "xdp 1m, ipv4, unlisted": _Course("xdp-1m-4", "others-1m-4", COLD, _SOME),
-    "xdp 1m, ipv6, unlisted": _Course("xdp-1m-6", "others-1m-6", COLD, _SOME),
-    "lpm trie 1m, hot": _Course("lpm-1m-4", "listed-1m-4", HOT, _SOME, all_dropped=True),
-    "lpm trie 1m, cold": _Course("lpm-1m-4", "listed-1m-4", COLD, _SOME, all_dropped=True),
-    "xdp generic, no look-up": _Course("generic", "listed-1m-4", COLD, _SOME),
-    "tc, no look-up": _Course("tc", "listed-1m-4", COLD, _SOME),
-    "ipset 1m, cold": _Course("ipset-1m", "listed-1m-4", COLD, _SOME),
-    "nftables set 100k, cold": _Course("nft-100k", "listed-100k-4", COLD, _SOME),
-    "iptables 10k rules, nft": _Course("linear-nft", "listed-10k-4", HOT, _FEW),
-    "iptables 10k rules, legacy": _Course("linear-legacy", "listed-10k-4", HOT, _FEW),
-    "nothing attached": _Course(_NOTHING, "listed-1m-4", COLD, _SOME),
-    "nothing attached, unlisted": _Course(_NOTHING, "others-1m-4", COLD, _SOME),
+_VICTIMS: Final[Mapping[str, tuple[str, str | None]]] = {
+    "no flood": (NOTHING, None),
+    "xdp 1m": ("xdp-1m-4", "listed-1m-4"),
+    "ipset 1m": ("ipset-1m", "listed-1m-4"),
+    "nothing attached": (NOTHING, "listed-1m-4"),
 }
+"""Who is flooded while a connection goes on, and with what."""
 
 
 def run(rounds: int = 7, most: int = _MILLION) -> BenchResult:
@@ -96,47 +54,22 @@ def run(rounds: int = 7, most: int = _MILLION) -> BenchResult:
         lab = stack.enter_context(Lab(_topology()))
         ways = _ways(stack, lab, lists)
         floods = _floods(stack, lab, generator, lists)
-        measured = {what: partial(_measure, lab, ways, floods, course) for what, course in _COURSES.items()}
-        figures = interleave(rounds, measured)
-        kept: dict[str, list[Kept]] = {"xdp": [], "ipset": []}
-        for _ in range(rounds):
-            kept["xdp"].append(flooded(lab, _CLIENT, "xdp-1m-4", floods["listed-1m-4"]))
-            kept["ipset"].append(flooded(lab, _CLIENT, "ipset-1m", floods["listed-1m-4"]))
-    rows = [Row(what, _UNIT, Spread.of(sample), _details(what)) for what, sample in figures.items()]
-    for way, sample in kept.items():
-        rows.append(Row(f"victim, {way}: goodput", "MB/s", Spread.of(each.megabytes for each in sample)))
-        rows.append(Row(f"victim, {way}: latency", "ms", Spread.of(each.milliseconds for each in sample)))
-        rows.append(
-            Row(
-                f"victim, {way}: flood",
-                "packets/s",
-                Spread.of(each.flood.packets / each.flood.seconds for each in sample),
-            )
+        figures = interleave(
+            rounds, {name: partial(_measure, lab, ways, floods, each) for name, each in COURSES.items()}
         )
-    ratios = {name: ratio(figures[over], figures[under]) for name, (over, under) in _RATIOS.items()}
-    ratios["victim.goodput"] = ratio(
-        [each.megabytes for each in kept["xdp"]], [each.megabytes for each in kept["ipset"]]
-    )
-    return BenchResult("dos", describe_host(), rounds, tuple(rows), ratios)
-
-
-_RATIOS: Final = {
-    "xdp.of_limit_hot": ("limit, ipv4, hot", "xdp 1m, ipv4, hot"),
-    "xdp.of_limit_cold": ("limit, ipv4, cold", "xdp 1m, ipv4, cold"),
-    "xdp.of_limit_hot_ipv6": ("limit, ipv6, hot", "xdp 1m, ipv6, hot"),
-    "xdp.of_limit_cold_ipv6": ("limit, ipv6, cold", "xdp 1m, ipv6, cold"),
-    "xdp.over_lpm": ("lpm trie 1m, cold", "xdp 1m, ipv4, cold"),
-    "xdp.over_ipset": ("ipset 1m, cold", "xdp 1m, ipv4, cold"),
-    "xdp.over_iptables": ("iptables 10k rules, nft", "xdp 1m, ipv4, cold"),
-    "xdp.over_iptables_legacy": ("iptables 10k rules, legacy", "xdp 1m, ipv4, cold"),
-}
-"""Which row is divided by which: so many times less work."""
+        kept = _victims(lab, floods, rounds)
+    rows = [
+        Row(each.line, _UNIT, Spread.of(figures[name]), _details(each, figures), each.series)
+        for name, each in COURSES.items()
+    ]
+    ratios = {name: ratio(figures[over], figures[under]) for name, (over, under) in RATIOS.items()}
+    return BenchResult("dos", describe_host(), rounds, (*rows, *_victim_rows(kept)), ratios | _victim_ratios(kept))
 
 
 def _topology() -> Topology:
     """A node for each way, and a client outside."""
     underlay = Pools(IPv4Network("198.19.0.0/24"), IPv6Network("fd00:19::/64"))
-    names = dict.fromkeys(course.way for course in _COURSES.values())
+    names = dict.fromkeys(course.way for course in COURSES.values() if course.way)
     nodes = {
         name: Node(name, "namespace", {}, (underlay.ipv4[place], underlay.ipv6[place]))
         for place, name in enumerate(names, 1)
@@ -154,24 +87,35 @@ def _topology() -> Topology:
 
 def _ways(stack: ExitStack, lab: Lab, lists: Mapping[int, NetList]) -> dict[str, Way]:
     """Everything that drops, set up on its node."""
-    nodes, whole, numbers = lab.nodes, lists[4], _numbers(lists[4])
+    nodes, whole = lab.nodes, lists[4]
     ways = {
-        f"xdp-{size}-{version}": blocklist(stack, nodes[f"xdp-{size}-{version}"], listed.first(number))
+        f"xdp-{size}-{version}": blocklist(stack, nodes[f"xdp-{size}-{version}"], _part(listed, size))
         for version, listed in lists.items()
-        for size, number in _numbers(listed).items()
-        if size in _SIZES
+        for size in SIZES
     }
-    return ways | {
+    tries = {
+        f"lpm-1m-{version}": blocklist(stack, nodes[f"lpm-1m-{version}"], listed, Kind.TRIE)
+        for version, listed in lists.items()
+    }
+    listener = stack.enter_context(nodes[NOTHING].socket(socket.AF_INET, socket.SOCK_STREAM))
+    listener.bind(("", LISTENER))
+    listener.listen()
+    return {
+        **ways,
+        **tries,
         "limit": unconditional(stack, nodes["limit"], "drop_all"),
         "read": unconditional(stack, nodes["read"], "drop_after_reading"),
+        "pass": unconditional(stack, nodes["pass"], "pass_all"),
         "generic": unconditional(stack, nodes["generic"], "drop_all", XdpMode.GENERIC),
+        "generic-1m": blocklist(stack, nodes["generic-1m"], whole, mode=XdpMode.GENERIC),
         "tc": tc(stack, nodes["tc"]),
-        "lpm-1m-4": blocklist(stack, nodes["lpm-1m-4"], whole, Kind.TRIE),
+        "tc-1m": tc_blocklist(stack, nodes["tc-1m"], whole),
         "ipset-1m": ipset(nodes["ipset-1m"], whole),
-        "nft-100k": nft_set(nodes["nft-100k"], whole.first(numbers["100k"])),
-        "linear-nft": linear(nodes["linear-nft"], whole.first(numbers["10k"]), "iptables-nft"),
-        "linear-legacy": linear(nodes["linear-legacy"], whole.first(numbers["10k"]), "iptables-legacy"),
-        _NOTHING: nothing(nodes[_NOTHING]),
+        "nft-100k": nft_set(nodes["nft-100k"], _part(whole, "100k")),
+        "nft-1m": nft_set(nodes["nft-1m"], whole),
+        "linear-nft": linear(nodes["linear-nft"], _part(whole, "10k"), "iptables-nft"),
+        "linear-legacy": linear(nodes["linear-legacy"], _part(whole, "10k"), "iptables-legacy"),
+        NOTHING: nothing(nodes[NOTHING]),
     }
 
 
@@ -179,31 +123,38 @@ def _floods(
     stack: ExitStack, lab: Lab, generator: np.random.Generator, lists: Mapping[int, NetList]
 ) -> dict[str, Flood]:
     """Floods by what their sources are. All are for one address: only where nothing drops them does it matter."""
-    to: dict[int, Address] = {address.version: address for address in lab.upstream(_NOTHING).addresses}
+    to: dict[int, Address] = {address.version: address for address in lab.upstream(NOTHING).addresses}
     floods = {}
-    for version, listed in lists.items():
-        for size, number in _numbers(listed).items():
-            high, low = listed.first(number).sources(generator, COLD if size in _LONG else HOT)
-            floods[f"listed-{size}-{version}"] = stack.enter_context(Flood(_of(version, high, low), to[version]))
-        high, low = listed.others(generator, COLD)
-        floods[f"others-1m-{version}"] = stack.enter_context(Flood(_of(version, high, low), to[version]))
+    for name in dict.fromkeys(course.flood for course in COURSES.values()):
+        what, size, version = name.split("-")
+        listed = _part(lists[int(version)], size)
+        if what == "unlisted":
+            high, low = listed.others(generator, COLD)
+        elif what == "mixed":
+            high, low = mixed(listed, generator, COLD)
+        else:
+            number = max(course.sources for course in COURSES.values() if course.flood == name)
+            high, low = listed.sources(generator, number)
+        kind = cast("FloodKind", what) if what in ("syn", "fragments") else "udp"
+        port = LISTENER if kind == "syn" else 9
+        flood = Flood((high, low) if version == "6" else low, to[int(version)], kind, port)
+        floods[name] = stack.enter_context(flood)
     return floods
 
 
-def _numbers(whole: NetList) -> dict[str, int]:
-    """How many networks each name of a size stands for."""
+def _part(whole: NetList, size: str) -> NetList:
+    """As many of the networks as stand for so many of a million."""
     most = len(whole)
-    return {"1": 1, "1k": most // 1000, "10k": most // 100, "100k": most // 10, "1m": most}
+    return whole.first({"1": 1, "1k": most // 1000, "10k": most // 100, "100k": most // 10, "1m": most}[size])
 
 
-def _of(version: int, high: Words, low: Words) -> Sources:
-    return low if version == 4 else (high, low)
-
-
-def _measure(lab: Lab, ways: Mapping[str, Way], floods: Mapping[str, Flood], course: _Course) -> float:
+def _measure(lab: Lab, ways: Mapping[str, Way], floods: Mapping[str, Flood], course: Course) -> float:
     """Nanoseconds a packet; raises DataplaneError when not all came, or not all were dropped that should have been."""
-    way, flood = ways[course.way], floods[course.flood]
+    flood = floods[course.flood]
     flood.narrow(course.sources)
+    if not course.way:
+        return flood.discard(lab.upstream(NOTHING), course.packets).nanoseconds
+    way = ways[course.way]
     before = way.received(), way.dropped() if way.dropped else 0
     spent = flood.send(lab.upstream(course.way), course.packets)
     received = way.received() - before[0]
@@ -211,11 +162,54 @@ def _measure(lab: Lab, ways: Mapping[str, Way], floods: Mapping[str, Flood], cou
         raise DataplaneError(
             "packets of a flood were lost on the way", place=course.way, value=spent.packets - received
         )
-    if course.all_dropped and way.dropped and way.dropped() - before[1] != spent.packets:
+    if course.all_listed and way.dropped and way.dropped() - before[1] != spent.packets:
         raise DataplaneError("a filter let listed packets pass", place=course.way, next_step="its figures mean nothing")
     return spent.nanoseconds
 
 
-def _details(what: str) -> dict[str, object]:
-    course = _COURSES[what]
-    return {"packets": course.packets, "sources": course.sources}
+def _details(course: Course, figures: Mapping[str, list[float]]) -> dict[str, object]:
+    """How a row was measured, and what of its figure is the generator's."""
+    generator = Spread.of(figures[course.generator]).median
+    return {"packets": course.packets, "sources": course.sources, "generator_ns": round(generator, 1)}
+
+
+# --- what the victim keeps -------------------------------------------------------------------------------------------
+
+
+def _victims(lab: Lab, floods: Mapping[str, Flood], rounds: int) -> dict[str, list[Kept]]:
+    """What a connection got through, round by round."""
+    kept: dict[str, list[Kept]] = {name: [] for name in _VICTIMS}
+
+    def measure(name: str) -> float:
+        node, flood = _VICTIMS[name]
+        kept[name].append(flooded(lab, _CLIENT, node, floods[flood] if flood else None))
+        return kept[name][-1].megabytes
+
+    for flood in floods.values():
+        flood.narrow(COLD)
+    interleave(rounds, {name: partial(measure, name) for name in _VICTIMS})
+    return kept
+
+
+def _victim_rows(kept: Mapping[str, list[Kept]]) -> list[Row]:
+    rows = []
+    for name, sample in kept.items():
+        rates = [each.flood.packets / each.flood.seconds for each in sample]
+        told = {"flood_packets_per_second": round(Spread.of(rates).median)}
+        rows += [
+            Row("victim, goodput", "MB/s", Spread.of(each.megabytes for each in sample), told, name),
+            Row("victim, latency", "ms", Spread.of(each.milliseconds for each in sample), told, name),
+        ]
+    return rows
+
+
+def _victim_ratios(kept: Mapping[str, list[Kept]]) -> dict[str, Spread]:
+    """With XDP over without: the dataplane's own rules are beneath it, and drop when it is not there."""
+    rates = {name: [each.megabytes for each in sample] for name, sample in kept.items()}
+    waits = {name: [each.milliseconds for each in sample] for name, sample in kept.items()}
+    return {
+        "victim.goodput": ratio(rates["xdp 1m"], rates["ipset 1m"]),
+        "victim.goodput_over_nothing": ratio(rates["xdp 1m"], rates["nothing attached"]),
+        "victim.goodput_of_no_flood": ratio(rates["xdp 1m"], rates["no flood"]),
+        "victim.latency": ratio(waits["ipset 1m"], waits["xdp 1m"]),
+    }

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from dataplanes.xdp.nets import Prefix
 
-__all__ = ["COLD", "HOT", "NetList", "Words", "ipv4_list", "ipv6_list"]
+__all__ = ["COLD", "HOT", "MIXED_SHARE", "NetList", "Words", "ipv4_list", "ipv6_list", "mixed"]
 
 COLD: Final = 1 << 22
 """So many sources are spread over a list: its tables do not stay in near caches."""
 HOT: Final = 1 << 10
+MIXED_SHARE: Final = 0.5
+"""How many of the sources of a mixed flood are listed."""
 
 _SHARES: Final = {
     4: {32: 0.5, 30: 0.05, 29: 0.05, 28: 0.1, 26: 0.04, 25: 0.01, 24: 0.2, 23: 0.03, 22: 0.02},
@@ -100,6 +102,17 @@ def ipv4_list(generator: np.random.Generator, number: int) -> NetList:
 def ipv6_list(generator: np.random.Generator, number: int) -> NetList:
     """So many IPv6 networks."""
     return _list(generator, 6, number)
+
+
+def mixed(
+    listed: NetList, generator: np.random.Generator, number: int, share: float = MIXED_SHARE
+) -> tuple[Words, Words]:
+    """So many sources, this share of them in the list and the others not, in random order."""
+    inside = listed.sources(generator, round(number * share))
+    outside = listed.others(generator, number - round(number * share))
+    order = generator.permutation(number)
+    high, low = (np.concatenate(halves)[order] for halves in zip(inside, outside, strict=True))
+    return high, low
 
 
 def _list(generator: np.random.Generator, version: int, number: int) -> NetList:

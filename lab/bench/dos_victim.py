@@ -37,13 +37,16 @@ class Kept:
     flood: Spent
 
 
-def flooded(lab: Lab, client: str, node: str, flood: Flood) -> Kept:
-    """Flood a node for a second while a client asks a server there for as much as it can get, all on one CPU."""
+def flooded(lab: Lab, client: str, node: str, flood: Flood | None) -> Kept:
+    """Flood a node for a second while a client asks a server there for as much as it can get, all on one CPU.
+
+    Without a flood it gets what there is to get.
+    """
     with one_cpu():
         return _flooded(lab, client, node, flood)
 
 
-def _flooded(lab: Lab, client: str, node: str, flood: Flood) -> Kept:
+def _flooded(lab: Lab, client: str, node: str, flood: Flood | None) -> Kept:
     """Do it with all threads where this one is: what dropping takes, the connection has not."""
     address = next(str(each) for each in lab.upstream(node).addresses if each.version == 4)
     spent: list[Spent] = []
@@ -66,8 +69,11 @@ def _flooded(lab: Lab, client: str, node: str, flood: Flood) -> Kept:
     return Kept(bytes_got / 1e6 / max(sum(answered), 1e-9), median(answered) * 1e3, spent[0])
 
 
-def _send(lab: Lab, node: str, flood: Flood) -> Spent:
+def _send(lab: Lab, node: str, flood: Flood | None) -> Spent:
     """Send ahead of all other work of this CPU, as packets from a wire come: they wait for no process."""
+    if flood is None:
+        time.sleep(_SECONDS)
+        return Spent(0, _SECONDS, 0.0)
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     return flood.send(lab.upstream(node), _RATE, _SECONDS, _RATE)

@@ -24,7 +24,18 @@ from lab.fabric.bpf import BpfObject, ProgramKind, XdpMode, attach_tc, load, shi
 from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.node import Completed
 
-__all__ = ["FAILSAFES", "Way", "blocklist", "ipset", "linear", "nft_set", "nothing", "tc", "unconditional"]
+__all__ = [
+    "FAILSAFES",
+    "Way",
+    "blocklist",
+    "ipset",
+    "linear",
+    "nft_set",
+    "nothing",
+    "tc",
+    "tc_blocklist",
+    "unconditional",
+]
 
 FAILSAFES: Final = frozenset(
     {
@@ -55,13 +66,13 @@ class Way:
 
 
 def nothing(node: NamespaceNode) -> Way:
-    """Nothing is attached: packets go to a closed port."""
+    """Nothing is attached: packets go all the way."""
     _poll(node)
     return Way(node)
 
 
 def unconditional(stack: ExitStack, node: NamespaceNode, program: str, mode: XdpMode | None = None) -> Way:
-    """An XDP program that drops everything: the limit, or the same in generic mode, or after one far read."""
+    """An XDP program without a list: the limit, in generic mode too; after one far read; one that passes all."""
     loaded = stack.enter_context(load(shipped_bpf("flood.c"), {program: ProgramKind.XDP}, sizes=_SMALL))
     if mode is XdpMode.GENERIC:
         _poll(node)
@@ -77,22 +88,29 @@ def tc(stack: ExitStack, node: NamespaceNode) -> Way:
     return Way(node)
 
 
-def blocklist(stack: ExitStack, node: NamespaceNode, listed: NetList, kind: Kind | None = None) -> Way:
+def blocklist(
+    stack: ExitStack, node: NamespaceNode, listed: NetList, kind: Kind | None = None, mode: XdpMode | None = None
+) -> Way:
     """The filter of the accelerator xdp with a list; ``Kind.TRIE`` looks sources up as Calico does."""
-    other: list[Prefix] = []
-    own = listed.prefixes()
-    lists = (
-        SourceList(4, own if listed.version == 4 else other, kind),
-        SourceList(6, own if listed.version == 6 else other, kind),
-    )
+    lists = _source_lists(listed, kind)
     name = program_name(lists[0].kind, lists[1].kind, conditions=False)
-    sizes = {each: size for part in lists for each, size in part.sizes().items()}
-    loaded = stack.enter_context(node.load_bpf(SOURCE, {name: ProgramKind.XDP}, sizes=sizes))
-    shape = words_of(loaded.maps["shape"])
-    for part in lists:
-        part.fill(loaded.maps, shape)
-    Failsafes(loaded.maps, shape).write(FAILSAFES)
-    stack.enter_context(node.attach_xdp(loaded.programs[name], _INTERFACE))
+    loaded = stack.enter_context(node.load_bpf(SOURCE, {name: ProgramKind.XDP}, sizes=_sizes(lists)))
+    _fill(loaded, lists)
+    if mode is XdpMode.GENERIC:
+        _poll(node)
+    stack.enter_context(node.attach_xdp(loaded.programs[name], _INTERFACE, mode))
+    return Way(node, partial(_dropped, loaded))
+
+
+def tc_blocklist(stack: ExitStack, node: NamespaceNode, listed: NetList) -> Way:
+    """The same look-up in a classifier, for lists of IPv4."""
+    name = "tc_flat_v4"
+    lists = _source_lists(listed, Kind.FLAT)
+    kinds = {name: ProgramKind.SCHED_CLS}
+    loaded = stack.enter_context(node.load_bpf(shipped_bpf("tc_filter.c"), kinds, sizes=_sizes(lists)))
+    _fill(loaded, lists)
+    _poll(node)
+    stack.enter_context(node.inside(partial(attach_tc, loaded.programs[name], _INTERFACE)))
     return Way(node, partial(_dropped, loaded))
 
 
@@ -129,6 +147,28 @@ def nft_set(node: NamespaceNode, listed: NetList) -> Way:
         "}",
     ))  # fmt: skip
     return Way(node)
+
+
+def _source_lists(listed: NetList, kind: Kind | None) -> tuple[SourceList, SourceList]:
+    """The list as the filter takes it, and an empty one of the other family, which its program does not use."""
+    other: list[Prefix] = []
+    own = listed.prefixes()
+    return (
+        SourceList(4, own, kind) if listed.version == 4 else SourceList(4, other),
+        SourceList(6, own, kind) if listed.version == 6 else SourceList(6, other),
+    )
+
+
+def _sizes(lists: tuple[SourceList, SourceList]) -> dict[str, int]:
+    return {name: size for part in lists for name, size in part.sizes().items()}
+
+
+def _fill(loaded: BpfObject, lists: tuple[SourceList, SourceList]) -> None:
+    """Put the lists and the usual failsafe ports into a program's maps."""
+    shape = words_of(loaded.maps["shape"])
+    for part in lists:
+        part.fill(loaded.maps, shape)
+    Failsafes(loaded.maps, shape).write(FAILSAFES)
 
 
 _SMALL: Final = {"sources_v4": 1, "sources_v6": 1}

@@ -39,8 +39,8 @@ def run(rounds: int, hosts: int = HOSTS) -> BenchResult:
     _compare(rivals)
     up = interleave(rounds, {rival.name: _measured(rival) for rival in rivals})
     details = {"hosts": hosts}
-    rows = [Row(f"{rival.name}: up", "ms", Spread.of(up[rival.name]), details) for rival in rivals]
-    rows += [Row(f"{rival.name}: down", "ms", Spread.of(rival.down_ms[-rounds:]), details) for rival in rivals]
+    rows = [Row(rival.name, "ms", Spread.of(up[rival.name]), details, "up") for rival in rivals]
+    rows += [Row(rival.name, "ms", Spread.of(rival.down_ms[-rounds:]), details, "down") for rival in rivals]
     ours = up[rivals[0].name]
     ratios = {"lab.ip_batch": ratio(up[rivals[1].name], ours), "lab.pyroute2": ratio(up[rivals[2].name], ours)}
     return BenchResult("lab", describe_host(), rounds, tuple(rows), ratios)

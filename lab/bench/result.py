@@ -40,16 +40,27 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that was measured, in ``unit``; ``details`` are further fields of its row, such as its size."""
+    """One thing that was measured, in ``unit``; ``details`` are further fields of its row, such as its size.
 
-    what: str
+    Rows with the same ``line`` and different ``series`` are one thing measured in several ways: plots show them side
+    by side.
+    """
+
+    line: str
     unit: str
     spread: Spread
     details: Mapping[str, Any] = field(default_factory=dict)
+    series: str = ""
+
+    @property
+    def what(self) -> str:
+        """What was measured, in which way."""
+        return f"{self.line}, {self.series}" if self.series else self.line
 
     def to_dict(self) -> dict[str, Any]:
         """The row as results print it."""
-        return {"what": self.what, "unit": self.unit, **self.details, **self.spread.to_dict()}
+        ways = {"line": self.line, "series": self.series} if self.series else {}
+        return {"what": self.what, "unit": self.unit, **ways, **self.details, **self.spread.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)

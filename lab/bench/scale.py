@@ -57,10 +57,11 @@ def run(rounds: int, sizes: Sequence[int] = SIZES) -> BenchResult:
 def _rows(figures: Mapping[tuple[int, str, str], list[float]]) -> list[Row]:
     return [
         Row(
-            f"{name}, {size} rules: {what}",
+            f"{size} rules: {what}",
             _UNITS[what],
             Spread.of(sample),
             {"dataplane": name, "rules": size, "sets": size // RULES_A_POLICY},
+            name,
         )
         for (size, name, what), sample in figures.items()
     ]

@@ -157,7 +157,7 @@ def _rows(courses: Sequence[_Course]) -> Iterator[Row]:
                     "p999_us": seen[-1].p999,
                 }
             unit = "requests/s" if course.has_latencies else "writes/s"
-            yield Row(f"{course.cell.name}, {arm}", unit, Spread.of(rates), details)
+            yield Row(course.cell.name, unit, Spread.of(rates), details, arm)
 
 
 def _ratios(courses: Sequence[_Course]) -> Iterator[tuple[str, Spread]]:

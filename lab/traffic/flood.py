@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabError
-from lab.fabric.bpf import ProgramKind, load, run_live, shipped_bpf
+from lab.fabric.bpf import BpfProgram, ProgramKind, load, run_live, shipped_bpf
 from lab.fabric.lab import EndPort
 from lab.protocols import TCP, UDP
 from lab.topology import Address, Flow
@@ -85,10 +85,11 @@ class Flood:
         rows = _rows(sources, self._packet, self._version, TCP if kind == "syn" else UDP)
         if not len(rows) or len(rows) & (len(rows) - 1):
             raise LabError("sources of a flood must be a power of two", value=len(rows))
-        name = f"flood_v{self._version}"
+        name, discarding = f"flood_v{self._version}", f"discard_v{self._version}"
         table = f"sources_v{self._version}"
-        self._loaded = load(shipped_bpf("flood.c"), {name: ProgramKind.XDP}, sizes={table: len(rows), "table": 1})
-        self._program = self._loaded.programs[name]
+        kinds = dict.fromkeys((name, discarding), ProgramKind.XDP)
+        self._loaded = load(shipped_bpf("flood.c"), kinds, sizes={table: len(rows), "table": 1})
+        self._program, self._discarding = self._loaded.programs[name], self._loaded.programs[discarding]
         with self._loaded.maps[table].memory() as memory:
             memory[: rows.nbytes] = rows.tobytes()
         self._sources = len(rows)
@@ -112,19 +113,23 @@ class Flood:
 
         ``rate`` is how many a second at most, none by default: as fast as the receiver takes them.
         """
+        return port.host.inside(partial(self._send, self._program, port, packets, seconds, rate))
+
+    def discard(self, port: EndPort, packets: int, seconds: float = 60.0) -> Spent:
+        """Make so many packets as ``send`` does, and let none of them go: what the generator costs by itself."""
+        return port.host.inside(partial(self._send, self._discarding, port, packets, seconds))
+
+    def _send(self, program: BpfProgram, port: EndPort, packets: int, seconds: float, rate: float = 0.0) -> Spent:
         if not 0 < packets <= _MOST:
             raise LabError("no such number of packets", value=packets, allowed=f"1 to {_MOST}")
         frame = port.gateway_mac + port.mac + _ETHERTYPES[self._version] + self._packet
-        return port.host.inside(partial(self._send, frame, port.ifindex, packets, seconds, rate))
-
-    def _send(self, frame: bytes, ifindex: int, packets: int, seconds: float, rate: float) -> Spent:
         sent = 0
         most = int(rate * _PACE) or _AT_ONCE
         with _on_one_cpu() as worked:
             start, before = time.perf_counter(), worked()
             while sent < packets and time.perf_counter() - start < seconds:
                 number = min(most, packets - sent)
-                run_live(self._program, frame, ifindex=ifindex, repeat=number, batch=_BATCH)
+                run_live(program, frame, ifindex=port.ifindex, repeat=number, batch=_BATCH)
                 sent += number
                 if rate:
                     time.sleep(max(0.0, start + sent / rate - time.perf_counter()))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lab.bench.dos_lists import ipv4_list, ipv6_list
+from lab.bench.dos_lists import ipv4_list, ipv6_list, mixed
 from lab.bench.dos_ways import nothing
 from lab.errors import LabError
 from lab.fabric.lab import EndPort, Lab
@@ -83,6 +83,13 @@ def test_fragments_of_a_flood_wait_for_the_rest(target: Target, kind: FloodKind)
         assert grown(target, flood, "Ip.ReasmReqds", "Ip.ReasmOKs") == (PACKETS, 0)
 
 
+def test_frames_that_are_made_and_thrown_away_arrive_nowhere(target: Target) -> None:
+    with Flood(V4, target.addresses[4]) as flood:
+        before = target.way.received()
+        assert flood.discard(target.wire, PACKETS).packets == PACKETS
+        assert target.way.received() - before < PACKETS
+
+
 def test_flood_at_a_given_rate_takes_its_time(target: Target) -> None:
     with Flood(V4, target.addresses[4]) as flood:
         spent = flood.send(target.wire, 1000, rate=5000)
@@ -94,6 +101,18 @@ def test_number_of_sources_that_is_no_power_of_two_is_refused(target: Target) ->
         Flood(V4[:1000], target.addresses[4])
     with Flood(V4, target.addresses[4]) as flood, pytest.raises(LabError, match="no such number of packets"):
         flood.send(target.wire, 0)
+
+
+def test_mixed_sources_are_listed_in_the_share_that_is_stated() -> None:
+    generator = np.random.default_rng()
+    listed = ipv4_list(generator, 2000)
+    nets = {(prefix.value, prefix.length) for prefix in listed.prefixes()}
+    _, low = mixed(listed, generator, 4096, 0.25)
+    inside = sum(
+        any((value >> (32 - length) << (32 - length), length) in nets for length in range(22, 33))
+        for value in low.tolist()
+    )
+    assert inside == 1024
 
 
 @pytest.mark.parametrize("make", [ipv4_list, ipv6_list])
