@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from pathlib import Path
 
 import click
 
-from lab.report.terminal import say
+from lab.report.files import prepare_directory, write_json
+from lab.report.plots import write_plots
+from lab.report.terminal import complain, say
 
 __all__ = ["bench"]
 
@@ -31,11 +34,23 @@ WITH_MORE = ("sidecar",)
 @click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the results."
 )
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("policylab-report"),
+    show_default=True,
+    help="Where bench-WHAT.json and its plots (SVG) are written.",
+)
 @click.option("--full", is_flag=True, help=f"All there is to measure, for hours: {', '.join(WITH_MORE)}.")
-def bench(what: str, rounds: int, output: str, *, full: bool) -> None:
+def bench(what: str, rounds: int, output: str, report: Path, *, full: bool) -> None:
     """Measure WHAT on this machine; only the ratios carry over to others."""
     if full and what not in WITH_MORE:
         raise click.UsageError(f"bench {what} measures all that it can; --full is for {', '.join(WITH_MORE)}")
+    prepare_directory(report)
     module = import_module(BENCHMARKS[what])
     result = module.run(rounds, module.FULL) if full else module.run(rounds)
-    say(json.dumps(result.to_dict(), indent=1) if output == "json" else "\n".join(result.table()))
+    told = result.to_dict()
+    say(json.dumps(told, indent=1) if output == "json" else "\n".join(result.table()))
+    write_json(report / f"bench-{what}.json", told)
+    drawn = ", ".join(file.name for file in write_plots(told, report))
+    complain(f"{report}: bench-{what}.json, {drawn}")

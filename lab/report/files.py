@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.errors import HostError
 
-__all__ = ["prepare_directory", "write_json"]
+__all__ = ["prepare_directory", "write_json", "write_text"]
 
 PROBE_BYTES = 65536
 """What a report needs at the least; a full disk is found before the run and not after it."""
@@ -34,13 +34,19 @@ def prepare_directory(directory: Path) -> None:
 
 
 def write_json(file: Path, data: object) -> None:
+    """Write data in one step; raises HostError when the disk does not take it."""
+    write_text(file, json.dumps(data, indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
     """Write a file in one step; raises HostError when the disk does not take it."""
     unfinished = file.with_suffix(".unfinished")
     try:
-        unfinished.write_text(json.dumps(data, indent=1) + "\n")
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(file)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise _unwritable(file, error) from error
 
 
