@@ -19,7 +19,7 @@ def test_bench_compares_all_three_and_leaves_nothing():
     assert (result["benchmark"], result["rounds"]) == ("lab", 1)
     assert set(result["ratios"]) == {"lab.ip_batch", "lab.pyroute2"}
     assert [row["what"] for row in result["rows"]] == [
-        f"{way}: {what}" for what in ("up", "down") for way in ("policylab", "ip -batch", "pyroute2")
+        f"{way}, {what}" for what in ("up", "down") for way in ("policylab", "ip -batch", "pyroute2")
     ]
     assert all(row["min"] > 0 and row["hosts"] == 2 for row in result["rows"])
     assert host() == before
