@@ -10,50 +10,77 @@ from lab.policy.load import resources_of
 from lab.policy.resources import Resources
 from lab.topology import Topology
 
-__all__ = ["twenty_policies", "twenty_resources"]
+__all__ = ["hundred_policies", "hundred_resources"]
 
 _NAMESPACES: Final = ("x", "y", "z")
 _PODS: Final = ("a", "b", "c")
 _PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
+_TURNS: Final = 5
+"""So often each workload gets a policy of either direction, with other ports and peers each time."""
 
 
-def twenty_resources(topology: Topology) -> Resources:
+def hundred_resources(topology: Topology) -> Resources:
     """The policies as a user's file would bring them."""
-    return resources_of([document_of(policy, "policies") for policy in twenty_policies()], topology)
+    return resources_of([document_of(policy, "policies") for policy in hundred_policies()], topology)
 
 
-def twenty_policies() -> list[dict[str, Any]]:
-    """One policy a workload for ingress, one for egress, and two for everybody."""
-    policies = [
+def hundred_policies() -> list[dict[str, Any]]:
+    """Five policies a workload for ingress, five for egress, and ten for everybody."""
+    workloads = [(namespace, pod) for namespace in _NAMESPACES for pod in _PODS]
+    return [
         policy
-        for number, (namespace, pod) in enumerate((namespace, pod) for namespace in _NAMESPACES for pod in _PODS)
-        for policy in (_ingress(namespace, pod, number), _egress(namespace, pod, number))
+        for turn in range(_TURNS)
+        for policy in (
+            _no_sctp(turn),
+            *(_ingress(*workload, number, turn) for number, workload in enumerate(workloads)),
+            *(_egress(*workload, number, turn) for number, workload in enumerate(workloads)),
+            _udp_from_b(turn),
+        )
     ]
-    refuse = {"action": "Deny", "protocol": "SCTP", "destination": {"ports": [81]}}
-    first = _policy(None, "no-sctp-81", {"order": 1, "selector": "pod == 'c'", "types": ["Ingress"]}, ingress=[refuse])
-    allow = {"action": "Allow", "protocol": "UDP"}
-    last = _policy(None, "udp-from-b", {"order": 900, "selector": "pod == 'b'", "types": ["Egress"]}, egress=[allow])
-    return [first, *policies, last]
 
 
-def _ingress(namespace: str, pod: str, number: int) -> dict[str, Any]:
-    peers = f"pod in {{'{_PODS[number % 3]}', '{_PODS[(number + 1) % 3]}'}}"
+def _no_sctp(turn: int) -> dict[str, Any]:
+    refuse = {"action": "Deny", "protocol": "SCTP", "destination": {"ports": [81 + 10 * turn]}}
+    spec = {"order": 1, "selector": "pod == 'c'", "types": ["Ingress"]}
+    return _policy(None, f"no-sctp-{turn}", spec, ingress=[refuse])
+
+
+def _udp_from_b(turn: int) -> dict[str, Any]:
+    allow = {"action": "Allow", "protocol": "UDP", "source": {"ports": [f"{1024 * (turn + 1)}:65535"]}}
+    spec = {"order": 900, "selector": "pod == 'b'", "types": ["Egress"]}
+    return _policy(None, f"udp-from-b-{turn}", spec, egress=[allow])
+
+
+def _ingress(namespace: str, pod: str, number: int, turn: int) -> dict[str, Any]:
+    peers = f"pod in {{'{_PODS[number % 3]}', '{_PODS[(number + turn) % 3]}'}}"
+    port = 80 + 10 * turn
     rule = {
         "action": "Allow",
-        "protocol": _PROTOCOLS[number % 3],
+        "protocol": _PROTOCOLS[(number + turn) % 3],
         "source": {"selector": peers, "namespaceSelector": "all()"},
-        "destination": {"ports": [80, "serve-81-udp"] if number % 2 else [80]},
+        "destination": {"ports": [port, "serve-81-udp"] if number % 2 else [f"{port}:{port + 3}"]},
     }
-    others = {"action": "Allow", "source": {"namespaceSelector": f"ns == '{_NAMESPACES[(number + 1) % 3]}'"}}
-    spec = {"order": 100 + number, "selector": f"pod == '{pod}'", "types": ["Ingress"]}
-    return _policy(namespace, f"to-{pod}", spec, ingress=[rule, others])
+    others = {
+        "action": "Allow",
+        "protocol": _PROTOCOLS[(number + turn + 1) % 3],
+        "source": {"namespaceSelector": f"ns == '{_NAMESPACES[(number + turn) % 3]}'"},
+    }
+    spec = {"order": 100 + number + 10 * turn, "selector": f"pod == '{pod}'", "types": ["Ingress"]}
+    return _policy(namespace, f"to-{pod}-{turn}", spec, ingress=[rule, others])
 
 
-def _egress(namespace: str, pod: str, number: int) -> dict[str, Any]:
-    deny = {"action": "Deny", "protocol": _PROTOCOLS[number % 3], "destination": {"ports": ["81:90"]}}
-    allow = [{"action": "Allow", "destination": {"nets": [net]}} for net in ("198.18.0.0/16", "fd00:18::/32")]
-    spec = {"order": 200 + number, "selector": f"pod == '{pod}'", "types": ["Egress"]}
-    return _policy(namespace, f"from-{pod}", spec, egress=[deny, *allow])
+def _egress(namespace: str, pod: str, number: int, turn: int) -> dict[str, Any]:
+    first = 81 + 10 * turn
+    deny = {
+        "action": "Deny",
+        "protocol": _PROTOCOLS[(number + turn) % 3],
+        "destination": {"ports": [f"{first}:{first + 5}"]},
+    }
+    # The last of them opens what the earlier ones left.
+    nets = ("198.18.0.0/16", "fd00:18::/32") if turn == _TURNS - 1 else (f"198.18.{turn}.0/24", f"fd00:18:{turn}::/48")
+    allow = [{"action": "Allow", "destination": {"nets": [net]}} for net in nets]
+    spec = {"order": 200 + number + 10 * turn, "selector": f"pod == '{pod}'", "types": ["Egress"]}
+    return _policy(namespace, f"from-{pod}-{turn}", spec, egress=[deny, *allow])
 
 
 def _policy(namespace: str | None, name: str, spec: dict[str, Any], **rules: list[dict[str, Any]]) -> dict[str, Any]:

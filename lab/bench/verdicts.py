@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many verdicts a second, against the kernel's own limit: the same frames sent, and not looked at.
 
-Three things are measured in turns, in one lab of three namespaces by three workloads with twenty policies in
+Three things are measured in turns, in one lab of three namespaces by three workloads with a hundred policies in
 force: the engine alone, the limit, and all that a user waits for (frames built, the oracle asked, packets sent,
 answers compared). Every round's verdicts are compared with the oracle's: a quick wrong answer is an error.
 """
@@ -15,7 +15,7 @@ from os import strerror
 from typing import Final
 
 from dataplanes.registry import load_dataplane
-from lab.bench.policies import twenty_policies, twenty_resources
+from lab.bench.policies import hundred_policies, hundred_resources
 from lab.bench.result import BenchResult, Row, Spread, describe_host, interleave, ratio
 from lab.errors import DataplaneError, HostError
 from lab.fabric.lab import Lab
@@ -45,13 +45,13 @@ def run(rounds: int = 7) -> BenchResult:
     Raises DataplaneError when a verdict is not the oracle's, HostError when the host cannot hold the lab.
     """
     topology = load_topology("three-by-three")
-    resources = twenty_resources(topology)
+    resources = hundred_resources(topology)
     with _enforcing(topology, resources) as lab:
         course = _Course(lab, resources)
         figures = interleave(
             rounds, {"verdicts": course.verdicts, "limit": course.limit, "end_to_end": course.end_to_end}
         )
-    details = {"flows": len(course.flows), "allowed": course.allowed(), "policies": len(twenty_policies())}
+    details = {"flows": len(course.flows), "allowed": course.allowed(), "policies": len(hundred_policies())}
     return BenchResult(
         benchmark="verdicts",
         host=describe_host(),

@@ -7,6 +7,7 @@ value without the id, and stamping an id costs a few additions or look-ups inste
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -54,13 +55,12 @@ def crc32c(data: bytes) -> int:
 
 
 @lru_cache(maxsize=16)
-def _word_tables(behind: int) -> tuple[tuple[int, ...], ...]:
-    """For each of four bytes that ``behind`` further bytes follow: what each of its values adds to a CRC32c."""
-    rests = (bytes(behind + 3 - place) for place in range(4))
-    return tuple(tuple(_run(0, bytes((value,)) + rest) for value in range(256)) for rest in rests)
-
-
-def crc32c_of_word(word: int, behind: int) -> int:
+def crc32c_of_word(behind: int) -> Callable[[int], int]:
     """What a 32-bit word in network order, followed by ``behind`` bytes, adds (by xor) to the CRC32c of zeros there."""
-    first, second, third, fourth = _word_tables(behind)
-    return first[word >> 24] ^ second[word >> 16 & 0xFF] ^ third[word >> 8 & 0xFF] ^ fourth[word & 0xFF]
+    rests = (bytes(behind + 3 - place) for place in range(4))
+    first, second, third, fourth = (tuple(_run(0, bytes((value,)) + rest) for value in range(256)) for rest in rests)
+
+    def added(word: int) -> int:
+        return first[word >> 24] ^ second[word >> 16 & 0xFF] ^ third[word >> 8 & 0xFF] ^ fourth[word & 0xFF]
+
+    return added

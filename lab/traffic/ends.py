@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
@@ -14,7 +14,7 @@ from lab.fabric.lab import Lab
 from lab.fabric.namespace_node import NamespaceNode
 from lab.topology import Address, Flow, address_of
 from lab.traffic.mmsg import BODY_AT
-from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER, Wire, template
+from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER, Wire, stamp_of
 from lab.traffic.taps import Sender, SocketSender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
 from lab.traffic.transport import TCP_PAYLOAD_AT
 from lab.traffic.volley import Load
@@ -30,8 +30,8 @@ _IPV4_SOURCE_AT: Final = ETHERNET_HEADER + 12
 """Where an IPv4 frame's addresses begin; before them, time to live and checksum change on the way."""
 _PAYLOAD_AT: Final = ETHERNET_HEADER + IPV6_HEADER + TCP_PAYLOAD_AT
 """Behind the longest headers: what address translation leaves alone."""
-_KEPT: Final = 1 << 16
-"""Flows that are kept ready: a suite sends the same ones under many policies."""
+_KEPT: Final = 1 << 14
+"""Loads that are kept: a suite sends the same flows under many policies."""
 
 
 class Ends:
@@ -42,7 +42,7 @@ class Ends:
         self._open: list[Tap | Sender] = []
         self._taps: dict[tuple[str, ...], Tap] = {}
         self._senders: dict[tuple[str, ...], Sender] = {}
-        self._loads: dict[Flow, Load] = {}
+        self._loads: dict[Hashable, Load] = {}
         self._translated = False
         self._forwards: Mapping[Arrival, str] = {}
 
@@ -76,11 +76,14 @@ class Ends:
 
     def load(self, flow: Flow) -> Load:
         """Make a flow ready to be sent; raises TopologyError when one of its ends has no address in its family."""
-        made = self._loads.get(flow)
+        # What comes to a node's port may come out elsewhere; else a port is only stamped into the frame.
+        port = flow.port if self._forwards else None
+        key = (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp, port)
+        made = self._loads.get(key)
         if made is None:
             if len(self._loads) >= _KEPT:
                 self._loads.clear()
-            made = self._loads[flow] = self._load(flow)
+            made = self._loads[key] = self._load(flow)
         return made
 
     def _load(self, flow: Flow) -> Load:
@@ -90,7 +93,7 @@ class Ends:
         return Load(
             sender=self._sender(flow),
             tap=tap,
-            stamp=template(flow, wire).stamp,
+            stamp=stamp_of(flow, wire),
             compare_from=max(start, tap.skip),
             sockaddr=sockaddr(wire.destination),
         )

@@ -13,7 +13,7 @@ from lab.traffic.losses import ConntrackDrops, backlog_drops
 from lab.traffic.mmsg import InBox, OutBox
 from lab.traffic.observation import Observation
 from lab.traffic.packets import ETHERNET_HEADER
-from lab.traffic.taps import SocketSender, SocketTap, frame_tap, raw_sender, raw_tap
+from lab.traffic.taps import FrameTap, SocketSender, SocketTap, frame_tap, raw_sender, raw_tap
 from lab.traffic.volley import BATCH
 
 __all__ = ["FarLosses", "FarSender", "FarTap", "far_frames", "far_raw_sender", "far_raw_tap"]
@@ -25,7 +25,7 @@ __all__ = ["FarLosses", "FarSender", "FarTap", "far_frames", "far_raw_sender", "
 class TapThere:
     """On a machine: a tap with a box for what it has seen."""
 
-    def __init__(self, tap: SocketTap) -> None:
+    def __init__(self, tap: SocketTap | FrameTap) -> None:
         self._tap = tap
         self._box = InBox(BATCH, tap.skip)
 
@@ -36,9 +36,11 @@ class TapThere:
     def fetch(self) -> list[tuple[int, bytes]]:
         """Length and content of all frames that wait; the error of the socket as OSError."""
         frames: list[tuple[int, bytes]] = []
-        while got := self._tap.fetch(self._box):
-            lengths = [length for length, _ in self._box.frames(got)]
-            frames += [(length, self._box.whole(place, length)) for place, length in enumerate(lengths)]
+        more = True
+        while more:
+            catch = self._tap.fetch(self._box)
+            frames += [(length, catch.whole(place)) for place, length in enumerate(catch.lengths())]
+            more = catch.more
         return frames
 
     def lost(self) -> int:
@@ -130,11 +132,12 @@ class FarTap:
     there: FarObject
     _waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
 
-    def fetch(self, box: InBox) -> int:
-        """Put what waits there into a box, as far as it has room."""
+    def fetch(self, box: InBox) -> InBox:
+        """What waits there, put into a box as far as it has room."""
         if not self._waiting:
             self._waiting.extend(self.there.fetch())
-        return box.put(self._waiting)
+        box.put(self._waiting)
+        return box
 
     def lost(self) -> int:
         """How many packets it has dropped since it was opened."""

@@ -128,32 +128,39 @@ class InBox:
         stride = ctypes.sizeof(_MMsgHdr) // 4
         self._lengths = words[_MMsgHdr.length.offset // 4 :: stride]
         self.expected_length = FRAME_LENGTH - skip
+        self.count = 0
 
-    def fetch(self, descriptor: int) -> int:
-        """Fill the slots with what waits at the socket, without waiting for more; returns how many were filled."""
+    def fetch(self, descriptor: int) -> None:
+        """Fill the slots with what waits at the socket, without waiting for more; ``count`` of them are filled then."""
         got: int = _libc.recvmmsg(descriptor, self._vector.at(0), self._vector.count, _MSG_DONTWAIT, None)
-        if got >= 0:
-            return got
-        error = ctypes.get_errno()
-        if error == EAGAIN:
-            return 0
-        raise OSError(error, os.strerror(error))
+        self.count = max(got, 0)
+        if got < 0 and (error := ctypes.get_errno()) != EAGAIN:
+            raise OSError(error, os.strerror(error))
 
-    def put(self, frames: deque[tuple[int, bytes]]) -> int:
-        """Fill the slots with frames that another kernel's box has had, taken off their front; returns how many."""
-        filled = min(len(frames), self._vector.count)
-        for place in range(filled):
+    def put(self, frames: deque[tuple[int, bytes]]) -> None:
+        """Fill the slots with frames that another kernel's box has had, taken off their front."""
+        self.count = min(len(frames), self._vector.count)
+        for place in range(self.count):
             length, content = frames.popleft()
             start = place * SLOT + self._at
             self._memory[start : start + len(content)] = content
             self._lengths[place] = length
-        return filled
 
-    def frames(self, count: int) -> Iterator[tuple[int, tuple[bytes, int]]]:
-        """(length, (what stands between ``BODY_AT`` and the id, the id)) of each of the first slots."""
-        return zip(self._lengths[:count].tolist(), self._slot.iter_unpack(self._memory[: count * SLOT]), strict=True)
+    @property
+    def more(self) -> bool:
+        """Whether further frames may be waiting: there was no room left."""
+        return self.count == self._vector.count
 
-    def whole(self, place: int, length: int) -> bytes:
+    def lengths(self) -> list[int]:
+        """The length of each frame."""
+        lengths: list[int] = self._lengths[: self.count].tolist()
+        return lengths
+
+    def frames(self) -> Iterator[tuple[bytes, int]]:
+        """What stands between ``BODY_AT`` and the id, and the id, of each frame."""
+        return self._slot.iter_unpack(self._memory[: self.count * SLOT])
+
+    def whole(self, place: int) -> bytes:
         """A frame as it was received, as far as there was room."""
         start = place * SLOT + self._at
-        return bytes(self._memory[start : min(start + length, (place + 1) * SLOT)])
+        return bytes(self._memory[start : min(start + self._lengths[place], (place + 1) * SLOT)])

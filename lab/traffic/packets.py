@@ -8,12 +8,13 @@ has, the receiver reads the id at one fixed place.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lab.topology import Address, Flow
+from lab.topology import DEFAULT_SOURCE_PORT, Address, Flow
 from lab.traffic.checksum import crc32c, crc32c_of_word, fold, words
-from lab.traffic.transport import TCP_PAYLOAD_AT, Checksum, ip_header, segment
+from lab.traffic.transport import TCP_PAYLOAD_AT, Checksum, Segment, ip_header, segment
 
 __all__ = [
     "ETHERNET_HEADER",
@@ -23,9 +24,10 @@ __all__ = [
     "IPV6_HEADER",
     "MAGIC",
     "TCP_PAYLOAD",
-    "Template",
+    "Stamp",
     "Wire",
-    "template",
+    "frame_of",
+    "stamp_of",
 ]
 
 ETHERNET_HEADER: Final = 14
@@ -41,7 +43,6 @@ TCP_PAYLOAD: Final = FRAME_LENGTH - ETHERNET_HEADER - IPV4_HEADER - TCP_PAYLOAD_
 _ETHERTYPE: Final = {4: 0x0800, 6: 0x86DD}
 _ID: Final = struct.Struct("!I")
 _HALF: Final = struct.Struct("!H")
-_CRC: Final = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,44 +55,17 @@ class Wire:
     destination: Address
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A frame without id and checksum, and what is needed to finish it. Offsets count from the frame's start."""
-
-    frame: bytes
-    checksum: Checksum
-    checksum_at: int
-    base: int
-    """The sum of words, or the CRC32c, of all that the checksum covers, with id and checksum zero."""
-    id_at: int | None
-    short_id_at: int | None
-
-    def stamp(self, ident: int) -> bytes:
-        """The finished frame with a 32-bit id."""
-        frame = bytearray(self.frame)
-        _ID.pack_into(frame, ID_AT, ident)
-        if self.id_at is not None:
-            _ID.pack_into(frame, self.id_at, ident)
-        if self.short_id_at is not None:
-            _HALF.pack_into(frame, self.short_id_at, ident & 0xFFFF)
-        if self.checksum is Checksum.CRC32C:
-            _CRC.pack_into(frame, self.checksum_at, self.base ^ crc32c_of_word(ident, behind=0))
-        elif self.checksum is not Checksum.NONE:
-            _HALF.pack_into(frame, self.checksum_at, self._internet(ident))
-        return bytes(frame)
-
-    def _internet(self, ident: int) -> int:
-        total = self.base + (ident if self.id_at is None else 2 * ident)
-        if self.short_id_at is not None:
-            total += ident & 0xFFFF
-        checksum = fold(total)
-        if checksum == 0 and self.checksum is Checksum.INTERNET_NOT_ZERO:
-            return 0xFFFF
-        return checksum
+Stamp = Callable[[int, int, int], bytes]
+"""Makes a whole frame of a 32-bit id, a source port and a destination port."""
 
 
-def template(flow: Flow, wire: Wire) -> Template:
-    """Build a flow's first packet for a wire; the flow's family is that of the wire's addresses."""
+def frame_of(flow: Flow, wire: Wire, ident: int) -> bytes:
+    """A flow's first packet on a wire; the flow's family is that of the wire's addresses."""
+    return stamp_of(flow, wire)(ident, flow.source_port or DEFAULT_SOURCE_PORT, flow.port or 0)
+
+
+def stamp_of(flow: Flow, wire: Wire) -> Stamp:
+    """What makes the first packets of all flows that differ from this one in their ports only."""
     version = wire.source.version
     start = ETHERNET_HEADER + (IPV4_HEADER if version == 4 else IPV6_HEADER)
     size = FRAME_LENGTH - start
@@ -100,14 +74,84 @@ def template(flow: Flow, wire: Wire) -> Template:
     data = bytearray(content.data)
     data[size - 4 - len(MAGIC) : size - 4] = MAGIC
     frame = wire.destination_mac + wire.source_mac + _HALF.pack(_ETHERTYPE[version]) + header + bytes(data)
-    return Template(
-        frame=frame,
-        checksum=content.checksum,
-        checksum_at=start + content.checksum_at,
-        base=_base(flow.protocol, wire, bytes(data), content.checksum, pseudo=content.pseudo_header),
-        id_at=None if content.id_at is None else start + content.id_at,
-        short_id_at=None if content.short_id_at is None else start + content.short_id_at,
-    )
+    base = _base(flow.protocol, wire, bytes(data), content.checksum, pseudo=content.pseudo_header)
+    return _KINDS[content.checksum](frame, start, content, base)
+
+
+# What follows is called for every single packet: each kind of segment has a way of its own, without a question in it.
+# ``base`` is the sum of words, or the CRC32c, of all that the checksum covers, with id, ports and checksum zero.
+
+
+def _plain(frame: bytes, start: int, content: Segment, base: int) -> Stamp:  # noqa: ARG001 - as the others are called
+    most = frame[:ID_AT]
+    return lambda ident, source_port, port: most + _ID.pack(ident)  # noqa: ARG005 - there are no ports
+
+
+def _internet(frame: bytes, start: int, content: Segment, base: int) -> Stamp:
+    if not content.has_ports:
+        return _icmp(frame, start + content.checksum_at, base, with_id=content.short_id_at is not None)
+    if content.id_at is None:
+        return _udp(frame, start, start + content.checksum_at, base)
+    return _tcp(frame, start, start + content.checksum_at, base)
+
+
+def _tcp(frame: bytes, start: int, checksum_at: int, base: int) -> Stamp:
+    """Ports, the sequence number, which is the id, and behind others the checksum."""
+    head, middle, tail = frame[:start], frame[start + 8 : checksum_at], frame[checksum_at + 2 : ID_AT]
+    pack = struct.Struct(f"!{len(head)}sHHI{len(middle)}sH{len(tail)}sI").pack
+
+    def stamp(ident: int, source_port: int, port: int) -> bytes:
+        checksum = fold(base + source_port + port + 2 * ident)
+        return pack(head, source_port, port, ident, middle, checksum, tail, ident)
+
+    return stamp
+
+
+def _udp(frame: bytes, start: int, checksum_at: int, base: int) -> Stamp:
+    """Ports, the length, and the checksum, where zero means that there is none."""
+    head, middle, tail = frame[:start], frame[start + 4 : checksum_at], frame[checksum_at + 2 : ID_AT]
+    pack = struct.Struct(f"!{len(head)}sHH{len(middle)}sH{len(tail)}sI").pack
+
+    def stamp(ident: int, source_port: int, port: int) -> bytes:
+        checksum = fold(base + source_port + port + ident) or 0xFFFF
+        return pack(head, source_port, port, middle, checksum, tail, ident)
+
+    return stamp
+
+
+def _icmp(frame: bytes, checksum_at: int, base: int, *, with_id: bool) -> Stamp:
+    """The checksum, and behind it the identifier of what has one."""
+    head, tail = frame[:checksum_at], frame[checksum_at + 4 : ID_AT]
+    second = int.from_bytes(frame[checksum_at + 2 : checksum_at + 4], "big")
+    pack = struct.Struct(f"!{len(head)}sHH{len(tail)}sI").pack
+
+    def stamp(ident: int, source_port: int, port: int) -> bytes:  # noqa: ARG001 - there are no ports
+        short = ident & 0xFFFF if with_id else 0
+        return pack(head, fold(base + ident + short), second + short, tail, ident)
+
+    return stamp
+
+
+def _sctp(frame: bytes, start: int, content: Segment, base: int) -> Stamp:
+    """Ports, the tag, and the CRC32c, the least significant byte first."""
+    checksum_at = start + content.checksum_at
+    head, middle, tail = frame[:start], frame[start + 4 : checksum_at], frame[checksum_at + 4 : ID_AT]
+    pack = struct.Struct(f"!{len(head)}sHH{len(middle)}s4s{len(tail)}sI").pack
+    of_ports, of_id = crc32c_of_word(FRAME_LENGTH - start - 4), crc32c_of_word(0)
+
+    def stamp(ident: int, source_port: int, port: int) -> bytes:
+        checksum = base ^ of_ports(source_port << 16 | port) ^ of_id(ident)
+        return pack(head, source_port, port, middle, checksum.to_bytes(4, "little"), tail, ident)
+
+    return stamp
+
+
+_KINDS: Final[Mapping[Checksum, Callable[[bytes, int, Segment, int], Stamp]]] = {
+    Checksum.NONE: _plain,
+    Checksum.INTERNET: _internet,
+    Checksum.INTERNET_NOT_ZERO: _internet,
+    Checksum.CRC32C: _sctp,
+}
 
 
 def _base(protocol: int, wire: Wire, data: bytes, checksum: Checksum, *, pseudo: bool) -> int:

@@ -21,7 +21,7 @@ from lab.traffic.ends import Arrival, Ends
 from lab.traffic.losses import ConntrackDrops, LossMeter
 from lab.traffic.mmsg import InBox, OutBox, current_cpu
 from lab.traffic.observation import Observation
-from lab.traffic.sightings import DENIED, Sightings
+from lab.traffic.sightings import Sightings
 from lab.traffic.taps import Tap
 from lab.traffic.volley import BATCH, Batch, Volley, epochs_of, load_batches
 
@@ -101,8 +101,7 @@ class Prober:
         Raises TopologyError when an end is not in the topology or lacks an address of the flow's family.
         """
         epochs = tuple(
-            tuple(load_batches(places, lambda place: self._ends.load(flows[place]), self._take_ids))
-            for places in epochs_of(flows)
+            tuple(load_batches(flows, places, self._ends.load, self._take_ids)) for places in epochs_of(flows)
         )
         return Volley(tuple(flows), epochs)
 
@@ -121,20 +120,20 @@ class Prober:
         return [unknown if seen.verdict == "deny" and seen.answer is None else seen for seen in observations]
 
     def _fire_epochs(self, volley: Volley, recorder: Recorder | None) -> list[Observation]:
-        observations = [DENIED] * len(volley.flows)
+        observations: list[Observation] = []  # in the order in which the frames are sent
         blind = {tap: f"{tap.interface} of {tap.name} is down" for tap in self._ends.taps if tap.is_down()}
+        lost = {tap: tap.lost() for tap in self._ends.taps}
         for epoch in volley.epochs:
             self._lab.flush_conntrack()
             for batch in epoch:
-                for place, seen in zip(batch.flows, self._fire_batch(batch, blind), strict=True):
-                    observations[place] = seen
+                observations += self._fire_batch(batch, blind, lost)
                 if recorder is not None:
                     recorder.collect()
-        return observations
+        return [*map(observations.__getitem__, volley.order)]
 
-    def _fire_batch(self, batch: Batch, blind: Mapping[Tap, str]) -> Iterator[Observation]:
+    def _fire_batch(self, batch: Batch, blind: Mapping[Tap, str], lost: dict[Tap, int]) -> list[Observation]:
+        """Send a batch and see what arrives; ``lost`` tells what taps had lost before, and does so behind it, too."""
         sightings = Sightings(batch, blind)
-        lost_before = {tap: tap.lost() for tap in self._ends.taps}
         boxes = {skip: self._out_box(skip) for skip in {run.sender.skip for run in batch.runs}}
         for box in boxes.values():
             box.load(batch.frames)
@@ -149,8 +148,10 @@ class Prober:
         settled = self._lab.settle()
         for tap in self._ends.taps:
             sightings.collect(tap, self._in_box(tap.skip))
-        lost = {tap: count - lost_before[tap] for tap in self._ends.taps if (count := tap.lost()) > lost_before[tap]}
-        return sightings.conclude(lost, settled=settled)
+        now = {tap: tap.lost() for tap in self._ends.taps}
+        lost_meanwhile = {tap: count - lost[tap] for tap, count in now.items() if count > lost[tap]}
+        lost.update(now)
+        return sightings.conclude(lost_meanwhile, settled=settled)
 
     def _out_box(self, skip: int) -> OutBox:
         box = self._out_boxes.get(skip)
@@ -169,7 +170,7 @@ class Prober:
         for tap in self._ends.taps:
             box = self._in_box(tap.skip)
             with suppress(OSError):
-                while tap.fetch(box):
+                while tap.fetch(box).more:
                     pass
 
     def _take_ids(self, count: int) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import strerror
 from typing import Final
@@ -13,12 +13,13 @@ from lab.topology import TUNNEL_PORT
 from lab.traffic.mmsg import InBox
 from lab.traffic.observation import Answer, Observation, Reason
 from lab.traffic.packets import ETHERNET_HEADER, FRAME_LENGTH, IPV4_HEADER, IPV6_HEADER, MAGIC, TCP_PAYLOAD
-from lab.traffic.taps import Tap
+from lab.traffic.taps import Catch, Tap
 from lab.traffic.volley import Batch
 
 __all__ = ["DENIED", "Sightings"]
 
 DENIED: Final = Observation("deny")
+_ends: Final[Callable[[bytes, bytes | None], bool]] = bytes.endswith  # type: ignore[assignment]  # there is no None
 _IPV4: Final = b"\x08\x00"
 _RST: Final = 0x04
 _TUNNEL: Final = TUNNEL_PORT.to_bytes(2, "big")
@@ -30,7 +31,8 @@ class Sightings:
 
     def __init__(self, batch: Batch, blind: Mapping[Tap, str]) -> None:
         self._batch = batch
-        self._seen: list[Tap | None] = [None] * len(batch.flows)
+        self._collected: set[Tap] = set()
+        self._seen = [DENIED] * len(batch.flows)
         self._troubles: dict[int, tuple[Reason, str]] = {}
         self._answers: dict[int, Answer] = {}
         self._blind = dict(blind)
@@ -42,27 +44,39 @@ class Sightings:
     def collect(self, tap: Tap, box: InBox) -> None:
         """Take in everything that waits at a tap; an error, as when its interface goes down, makes it blind."""
         try:
-            while got := tap.fetch(box):
-                self._sort(tap, box, got)
+            more = True
+            while more:
+                catch = tap.fetch(box)
+                if catch.count:
+                    self._sort(tap, catch)
+                more = catch.more
         except OSError as error:
             self._blind[tap] = f"{tap.name}: {strerror(error.errno or 0)}"
 
-    def _sort(self, tap: Tap, box: InBox, got: int) -> None:
+    def _sort(self, tap: Tap, catch: Catch) -> None:
         """The hot path: what arrives once, whole and where it should is all that most batches see."""
-        first, taps, tails, seen = self._batch.first_id, self._batch.taps, self._batch.tails, self._seen
-        count, expected = len(seen), box.expected_length
-        for number, (length, (body, ident)) in enumerate(box.frames(got)):
-            place = ident - first
-            if (
-                length == expected
-                and 0 <= place < count
-                and taps[place] is tap
-                and seen[place] is None
-                and body.endswith(tails[place])
-            ):
-                seen[place] = tap
+        bodies, idents = zip(*catch.frames(), strict=True)
+        tails = [*map(self._batch.tails.get(tap, {}).get, idents)]
+        ours = None not in tails and tap not in self._collected and len({*idents}) == len(idents)
+        whole = catch.lengths().count(catch.expected_length) == catch.count
+        self._collected.add(tap)
+        if ours and whole and all(map(_ends, bodies, tails)):
+            first, seen, allowed = self._batch.first_id, self._seen, tap.allowed
+            for ident in idents:
+                seen[ident - first] = allowed
+        else:
+            self._sort_one_by_one(tap, catch, tails)
+
+    def _sort_one_by_one(self, tap: Tap, catch: Catch, tails: Sequence[bytes | None]) -> None:
+        """The same where not every frame is such an arrival; ``tails`` tells how each must end, where it may be one."""
+        lengths, expected = catch.lengths(), catch.expected_length
+        for number, (body, ident) in enumerate(catch.frames()):
+            tail, place = tails[number], ident - self._batch.first_id
+            right = lengths[number] == expected and tail is not None and body.endswith(tail)
+            if right and self._seen[place] is DENIED:
+                self._seen[place] = tap.allowed
             else:
-                self._wonder(tap, box.whole(number, length))
+                self._wonder(tap, catch.whole(number))
 
     def _wonder(self, tap: Tap, received: bytes) -> None:
         """Make sense of a frame that is not simply an arrival: it may also be none of ours."""
@@ -81,10 +95,10 @@ class Sightings:
         self._misplaced(place, tap)
 
     def _misplaced(self, place: int, tap: Tap) -> None:
-        before, target = self._seen[place], self._batch.taps[place]
-        self._seen[place] = tap
+        before, target = self._seen[place].arrived, self._batch.taps[place]
+        self._seen[place] = tap.allowed
         if before is not None:
-            self._troubles[place] = (Reason.TWICE, f"at {before.name} and at {tap.name}")
+            self._troubles[place] = (Reason.TWICE, f"at {before} and at {tap.name}")
         elif tap is not target:
             self._troubles[place] = (Reason.WRONG_END, f"at {tap.name} instead of {target.name}")
         else:
@@ -125,24 +139,20 @@ class Sightings:
         if place is not None and self._sent_by(place, tap):
             self._answers[place] = "tcp-reset"
 
-    def conclude(self, lost: dict[Tap, int], *, settled: bool) -> Iterator[Observation]:
+    def conclude(self, lost: dict[Tap, int], *, settled: bool) -> list[Observation]:
         """An observation for each frame of the batch; ``lost`` counts what taps have dropped meanwhile."""
         self._blind.update((tap, f"{count} at {tap.name}") for tap, count in lost.items())
-        simple = settled and not (self._blind or self._troubles or self._answers)
-        for place, tap in enumerate(self._seen):
-            if simple:
-                yield DENIED if tap is None else tap.allowed
-            else:
-                yield self._conclude(place, tap, settled=settled)
+        if settled and not (self._blind or self._troubles or self._answers):
+            return self._seen
+        return [self._conclude(place, seen, settled=settled) for place, seen in enumerate(self._seen)]
 
-    def _conclude(self, place: int, tap: Tap | None, *, settled: bool) -> Observation:
+    def _conclude(self, place: int, seen: Observation, *, settled: bool) -> Observation:
         answer = self._answers.get(place)
-        trouble = self._troubles.get(place) or (None if tap is not None else self._doubt(place, settled=settled))
+        trouble = self._troubles.get(place) or (self._doubt(place, settled=settled) if seen is DENIED else None)
         if trouble is None:
-            return replace(DENIED if tap is None else tap.allowed, answer=answer)
+            return replace(seen, answer=answer)
         reason, detail = trouble
-        sent, arrived = reason is not Reason.NOT_SENT, None if tap is None else tap.name
-        return Observation("inconclusive", sent, arrived, reason, detail, answer)
+        return Observation("inconclusive", reason is not Reason.NOT_SENT, seen.arrived, reason, detail, answer)
 
     def _doubt(self, place: int, *, settled: bool) -> tuple[Reason, str] | None:
         """Why a frame that did not arrive may have got through all the same."""

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fcntl import ioctl
+from os import strerror
 from typing import Final, Protocol
 
 from lab.fabric.node import Node
@@ -19,10 +20,13 @@ from lab.topology import Address
 from lab.traffic.mmsg import InBox, OutBox
 from lab.traffic.observation import Observation
 from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER
+from lab.traffic.ring import Ring
 
 __all__ = [
     "LOOPBACK",
     "RECEIVE_BUFFER",
+    "Catch",
+    "FrameTap",
     "Sender",
     "SocketSender",
     "SocketTap",
@@ -50,6 +54,37 @@ _IFREQ: Final = struct.Struct("=16sh22x")
 _IFF_UP: Final = 1
 
 
+class Catch(Protocol):
+    """Frames that came in at a tap. Whatever its ``skip`` is, one of ours has its id at the same place."""
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        ...
+
+    @property
+    def more(self) -> bool:
+        """Whether further ones may be waiting already."""
+        ...
+
+    @property
+    def expected_length(self) -> int:
+        """How long one of ours is here."""
+        ...
+
+    def lengths(self) -> list[int]:
+        """The length of each frame."""
+        ...
+
+    def frames(self) -> Iterator[tuple[bytes, int]]:
+        """What stands between ``BODY_AT`` and the id, and the id, of each frame."""
+        ...
+
+    def whole(self, place: int) -> bytes:
+        """A frame as it was received, as far as there was room."""
+        ...
+
+
 class Tap(Protocol):
     """Where packets are seen to come out at an end; it leaves ``skip`` bytes of each frame's start away."""
 
@@ -73,8 +108,8 @@ class Tap(Protocol):
         """What there is to say of a packet that arrived here as it should; one for all of them."""
         ...
 
-    def fetch(self, box: InBox) -> int:
-        """Put what waits into a box, without waiting for more; returns how many frames were put there."""
+    def fetch(self, box: InBox) -> Catch:
+        """What has come, without waiting for more; a box lends room to it, and both are good until the next fetch."""
         ...
 
     def lost(self) -> int:
@@ -114,17 +149,18 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SocketTap:
-    """A receiving socket in this kernel."""
+    """A raw IP socket in this kernel."""
 
     name: str
     socket: socket.socket
     skip: int
-    interface: str | None
     allowed: Observation
+    interface: None = None
 
-    def fetch(self, box: InBox) -> int:
-        """Put what waits into a box."""
-        return box.fetch(self.socket.fileno())
+    def fetch(self, box: InBox) -> InBox:
+        """What waits, put into a box."""
+        box.fetch(self.socket.fileno())
+        return box
 
     def close(self) -> None:
         """Give the socket back."""
@@ -136,9 +172,39 @@ class SocketTap:
         return int(_MEMINFO.unpack(memory)[-1])
 
     def is_down(self) -> bool:
+        """It is bound to no interface."""
+        return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameTap:
+    """An AF_PACKET socket in this kernel, with its ring."""
+
+    name: str
+    socket: socket.socket
+    ring: Ring
+    interface: str
+    allowed: Observation
+    skip: int = 0
+
+    def fetch(self, box: InBox) -> Ring:  # noqa: ARG002 - for taps that have no room of their own
+        """What has come; raises OSError when the interface has gone down meanwhile."""
+        self.ring.fetch()
+        if error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, strerror(error))
+        return self.ring
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self.ring.close()
+        self.socket.close()
+
+    def lost(self) -> int:
+        """How many packets there was no room for since it was opened, up to the last fetch."""
+        return self.ring.lost
+
+    def is_down(self) -> bool:
         """Whether its interface is down, so that nothing can arrive there."""
-        if self.interface is None:
-            return False
         answer = ioctl(self.socket, _SIOCGIFFLAGS, _IFREQ.pack(self.interface.encode(), 0))
         return not _IFREQ.unpack(answer)[1] & _IFF_UP
 
@@ -160,25 +226,21 @@ class SocketSender:
         self.socket.close()
 
 
-def _tap(name: str, sock: socket.socket, skip: int, interface: str | None = None) -> SocketTap:
-    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    return SocketTap(name, sock, skip, interface, Observation("allow", arrived=name))
-
-
-def frame_tap(name: str, host: Node, interface: str) -> SocketTap:
+def frame_tap(name: str, host: Node, interface: str) -> FrameTap:
     """See every frame that comes in on an end's interface."""
     sock = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    ring = Ring(sock)
     sock.bind((interface, _ETH_P_ALL))
-    return _tap(name, sock, 0, interface)
+    return FrameTap(name, sock, ring, interface, Observation("allow", arrived=name))
 
 
 def raw_tap(name: str, node: Node, version: int, protocol: int) -> SocketTap:
     """See what a node accepts of one protocol (IP version 4 or 6), behind its INPUT chain."""
-    if version == 4:
-        return _tap(name, node.socket(socket.AF_INET, socket.SOCK_RAW, protocol), ETHERNET_HEADER)
-    sock = node.socket(socket.AF_INET6, socket.SOCK_RAW, protocol)
-    return _tap(name, sock, ETHERNET_HEADER + IPV6_HEADER)
+    family, skip = (socket.AF_INET, 0) if version == 4 else (socket.AF_INET6, IPV6_HEADER)
+    sock = node.socket(family, socket.SOCK_RAW, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    return SocketTap(name, sock, ETHERNET_HEADER + skip, Observation("allow", arrived=name))
 
 
 def frame_sender(name: str, host: Node, interface: str) -> SocketSender:

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from lab.protocols import ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
-from lab.topology import DEFAULT_SOURCE_PORT, Address, Flow, IcmpHeader
+from lab.topology import Address, Flow, IcmpHeader
 from lab.traffic.checksum import fold, words
 
 __all__ = ["TCP_PAYLOAD_AT", "Checksum", "Segment", "ip_header", "segment"]
@@ -61,7 +61,8 @@ class Segment:
     """The bytes behind the IP header. Offsets count from the segment's start; None means that there is none.
 
     ``pseudo_header`` tells whether the checksum covers the addresses too, ``id_at`` where a second copy of the
-    packet's id (32 bits) stands, ``short_id_at`` where its lower 16 bits stand.
+    packet's id (32 bits) stands, ``short_id_at`` where its lower 16 bits stand. Source and destination port, each of
+    16 bits and zero here, stand at the start of a segment that ``has_ports``.
     """
 
     data: bytes
@@ -70,6 +71,7 @@ class Segment:
     pseudo_header: bool = False
     id_at: int | None = None
     short_id_at: int | None = None
+    has_ports: bool = False
 
 
 def ip_header(source: Address, destination: Address, protocol: int, length: int) -> bytes:
@@ -83,34 +85,33 @@ def ip_header(source: Address, destination: Address, protocol: int, length: int)
 
 def segment(flow: Flow, source: Address, destination: Address, size: int) -> Segment:
     """The segment of ``size`` bytes that begins the flow; the addresses are the flow's, for what quotes them."""
-    ports = struct.pack("!HH", flow.source_port or DEFAULT_SOURCE_PORT, flow.port or 0)
     if flow.protocol == TCP:
-        return _tcp(ports, size)
+        return _tcp(size)
     if flow.protocol in (UDP, UDPLITE):
-        return _udp(ports, size, size if flow.protocol == UDP else 0)
+        return _udp(size, size if flow.protocol == UDP else 0)
     if flow.protocol == SCTP:
-        return _sctp(ports, size)
+        return _sctp(size)
     if flow.protocol in _ECHO:
         return _icmp(flow.protocol, flow.icmp or _ECHO[flow.protocol], source, destination, size)
     return Segment(_PLAIN.ljust(size, b"\0"))
 
 
-def _tcp(ports: bytes, size: int) -> Segment:
-    header = ports + struct.pack("!IIBBHHH", 0, 0, TCP_PAYLOAD_AT << 2, _TCP_SYN, _TCP_WINDOW, 0, 0)
-    return Segment(header.ljust(size, b"\0"), Checksum.INTERNET, 16, pseudo_header=True, id_at=4)
+def _tcp(size: int) -> Segment:
+    header = struct.pack("!HHIIBBHHH", 0, 0, 0, 0, TCP_PAYLOAD_AT << 2, _TCP_SYN, _TCP_WINDOW, 0, 0)
+    return Segment(header.ljust(size, b"\0"), Checksum.INTERNET, 16, pseudo_header=True, id_at=4, has_ports=True)
 
 
-def _udp(ports: bytes, size: int, third: int) -> Segment:
+def _udp(size: int, third: int) -> Segment:
     """UDP says its length in the third field; UDP-Lite the checksum's coverage, where 0 means everything."""
-    header = ports + struct.pack("!HH", third, 0)
-    return Segment(header.ljust(size, b"\0"), Checksum.INTERNET_NOT_ZERO, 6, pseudo_header=True)
+    header = struct.pack("!HHHH", 0, 0, third, 0)
+    return Segment(header.ljust(size, b"\0"), Checksum.INTERNET_NOT_ZERO, 6, pseudo_header=True, has_ports=True)
 
 
-def _sctp(ports: bytes, size: int) -> Segment:
+def _sctp(size: int) -> Segment:
     chunk = size - _SCTP_HEADER
     init = struct.pack("!BBHIIHHI", _SCTP_INIT, 0, chunk, _SCTP_TAG, _SCTP_WINDOW, _SCTP_STREAMS, _SCTP_STREAMS, 1)
     padding = struct.pack("!HH", _SCTP_PADDING, chunk - _SCTP_INIT_FIXED)
-    return Segment((ports + bytes(8) + init + padding).ljust(size, b"\0"), Checksum.CRC32C, 8)
+    return Segment((bytes(_SCTP_HEADER) + init + padding).ljust(size, b"\0"), Checksum.CRC32C, 8, has_ports=True)
 
 
 def _icmp(protocol: int, header: IcmpHeader, source: Address, destination: Address, size: int) -> Segment:

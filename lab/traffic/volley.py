@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Final
 
 from lab.protocols import ICMP, ICMPV6
 from lab.topology import DEFAULT_SOURCE_PORT, Flow
+from lab.traffic.packets import Stamp
 from lab.traffic.taps import Sender, Tap
 
 __all__ = ["BATCH", "Batch", "Load", "Run", "Volley", "epochs_of", "load_batches"]
@@ -17,19 +19,20 @@ __all__ = ["BATCH", "Batch", "Load", "Run", "Volley", "epochs_of", "load_batches
 BATCH: Final = 512
 """Frames in one batch. Should the kernel leave the work to ksoftirqd, a whole batch with its markers waits in one
 CPU's backlog: it must stay well below net.core.netdev_max_backlog (1000), beyond which frames are lost."""
-EPOCH: Final = 16 * BATCH
-"""Frames between two flushes of conntrack: each may be an entry, and the smallest usual table holds 65,536."""
+EPOCH: Final = 32 * BATCH
+"""Frames between two flushes of conntrack, each of which goes through the whole table, however empty: each frame may be
+an entry, and the smallest usual table holds 65,536."""
 
 Tuple = tuple[int, int, str, int, str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One flow made ready: where it is sent, where it must come out, and its bytes."""
+    """Flows that differ in their ports only, made ready: where they are sent, must come out, and their bytes."""
 
     sender: Sender
     tap: Tap
-    stamp: Callable[[int], bytes]
+    stamp: Stamp
     compare_from: int
     """The first byte of the frame that must come out as it went in."""
     sockaddr: bytes
@@ -54,24 +57,33 @@ class Batch:
     flows: tuple[int, ...]
     """The places of the frames' flows in the volley."""
     taps: tuple[Tap, ...]
-    tails: tuple[bytes, ...]
-    """How each frame must end, but for its id."""
+    tails: Mapping[Tap, Mapping[int, bytes]]
+    """By the tap where it must come out and its id: how each frame must end, but for the id."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Volley:
     """Flows made ready to be sent, any number of times; conntrack is to be empty before each epoch."""
 
     flows: tuple[Flow, ...]
     epochs: tuple[tuple[Batch, ...], ...]
 
+    @cached_property
+    def order(self) -> Sequence[int]:
+        """The number of each flow's frame among all as they are sent."""
+        order = [0] * len(self.flows)
+        for number, place in enumerate(place for epoch in self.epochs for batch in epoch for place in batch.flows):
+            order[place] = number
+        return order
+
 
 def epochs_of(flows: Sequence[Flow]) -> list[list[int]]:
     """Places of flows, split so that no epoch holds two flows of which conntrack takes one for the other's reply."""
+    careful, free = _parted(flows)
     closed: list[list[int]] = []
     filling: list[tuple[set[Tuple], list[int]]] = []
-    for place, flow in enumerate(flows):
-        forward, backward = _tuples(flow)
+    for place in careful:
+        forward, backward = _tuples(flows[place])
         epoch = next((epoch for epoch in filling if backward not in epoch[0] or backward == forward), None)
         if epoch is None:
             filling.append(epoch := (set(), []))
@@ -80,7 +92,38 @@ def epochs_of(flows: Sequence[Flow]) -> list[list[int]]:
         if len(epoch[1]) == EPOCH:
             filling.remove(epoch)
             closed.append(epoch[1])
-    return closed + [places for _, places in filling]
+    return closed + list(_filled_up([places for _, places in filling], free))
+
+
+def _parted(flows: Sequence[Flow]) -> tuple[list[int], list[int]]:
+    """Places of flows that may have their reply among them, and of those that cannot: most, and without a look at each.
+
+    A reply comes from a port that some flow goes to, and goes to one that some flow comes from.
+    """
+    ports = {flow.port for flow in flows}
+    if None not in ports and ports.isdisjoint({flow.source_port or DEFAULT_SOURCE_PORT for flow in flows}):
+        return [], list(range(len(flows)))
+    source_ports = {flow.source_port or DEFAULT_SOURCE_PORT for flow in flows}
+    careful: list[int] = []
+    free: list[int] = []
+    for place, flow in enumerate(flows):
+        if flow.port is None:
+            may_be = flow.protocol not in (ICMP, ICMPV6)
+        else:
+            may_be = flow.port in source_ports and (flow.source_port or DEFAULT_SOURCE_PORT) in ports
+        (careful if may_be else free).append(place)
+    return careful, free
+
+
+def _filled_up(epochs: Iterable[list[int]], free: list[int]) -> Iterator[list[int]]:
+    """The epochs with as many of the others as they have room for, and further ones for the rest."""
+    start = 0
+    for epoch in epochs:
+        room = EPOCH - len(epoch)
+        yield epoch + free[start : start + room]
+        start += room
+    for at in range(start, len(free), EPOCH):
+        yield free[at : at + EPOCH]
 
 
 def _tuples(flow: Flow) -> tuple[Tuple, Tuple]:
@@ -100,32 +143,45 @@ def _tuples(flow: Flow) -> tuple[Tuple, Tuple]:
 
 
 def load_batches(
-    places: Sequence[int], load_of: Callable[[int], Load], take_ids: Callable[[int], int]
+    flows: Sequence[Flow], places: Iterable[int], load_of: Callable[[Flow], Load], take_ids: Callable[[int], int]
 ) -> Iterator[Batch]:
     """Build an epoch's batches, sender by sender; ``take_ids`` reserves so many ids and returns the first."""
-    ranks: dict[Sender, int] = {}
-    loads = [(load_of(place), place) for place in places]
-    loads.sort(key=lambda pair: ranks.setdefault(pair[0].sender, len(ranks)))
-    for start in range(0, len(loads), BATCH):
-        yield _batch(loads[start : start + BATCH], take_ids)
+    by_sender: dict[Sender, list[_Loaded]] = {}
+    for place in places:
+        flow = flows[place]
+        load = load_of(flow)
+        by_sender.setdefault(load.sender, []).append((load, flow, place))
+    loaded = [each for sent_by_one in by_sender.values() for each in sent_by_one]
+    for start in range(0, len(loaded), BATCH):
+        yield _batch(loaded[start : start + BATCH], take_ids)
 
 
-def _batch(loads: Sequence[tuple[Load, int]], take_ids: Callable[[int], int]) -> Batch:
-    first_id = take_ids(len(loads))
-    frames = [load.stamp(ident) for ident, (load, _) in enumerate(loads, first_id)]
+_Loaded = tuple[Load, Flow, int]
+"""With the flow's place in the volley."""
+
+
+def _batch(loaded: Sequence[_Loaded], take_ids: Callable[[int], int]) -> Batch:
+    first_id = take_ids(len(loaded))
+    frames: list[bytes] = []
+    tails: dict[Tap, dict[int, bytes]] = {load.tap: {} for load, _, _ in loaded}
+    for ident, (load, flow, _) in enumerate(loaded, first_id):
+        frame = load.stamp(ident, flow.source_port or DEFAULT_SOURCE_PORT, flow.port or 0)
+        frames.append(frame)
+        tails[load.tap][ident] = frame[load.compare_from : -4]
     return Batch(
         first_id=first_id,
         frames=b"".join(frames),
-        runs=tuple(_runs([load for load, _ in loads])),
-        flows=tuple(place for _, place in loads),
-        taps=tuple(load.tap for load, _ in loads),
-        tails=tuple(frame[load.compare_from : -4] for frame, (load, _) in zip(frames, loads, strict=True)),
+        runs=tuple(_runs([load for load, _, _ in loaded])),
+        flows=tuple(place for _, _, place in loaded),
+        taps=tuple(load.tap for load, _, _ in loaded),
+        tails=tails,
     )
 
 
 def _runs(loads: Sequence[Load]) -> Iterator[Run]:
     start = 0
     for sender, group in groupby(loads, key=lambda load: load.sender):
-        sockaddrs = tuple(load.sockaddr for load in group)
-        yield Run(sender, range(start, start + len(sockaddrs)), sockaddrs if sender.skip else ())
-        start += len(sockaddrs)
+        sent = list(group)
+        sockaddrs = tuple(load.sockaddr for load in sent) if sender.skip else ()
+        yield Run(sender, range(start, start + len(sent)), sockaddrs)
+        start += len(sent)

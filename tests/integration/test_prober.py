@@ -19,7 +19,7 @@ from lab.errors import TopologyError
 from lab.fabric.lab import Lab
 from lab.topology import Family, Flow, IcmpHeader, Topology, address_of, default_flows
 from lab.topology.load import load_topology
-from lab.traffic import losses, taps
+from lab.traffic import losses, ring
 from lab.traffic.capture import Recorder
 from lab.traffic.losses import ConntrackDrops
 from lab.traffic.observation import Observation, Reason
@@ -229,7 +229,7 @@ def test_an_altered_packet_is_inconclusive(lab: Lab, prober: Prober, chain: str,
 
 
 def test_a_receiver_that_loses_packets_is_inconclusive(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taps, "RECEIVE_BUFFER", 0)
+    monkeypatch.setattr(ring, "SLOTS", 128)
     with Prober(lab) as prober:
         seen = prober.observe([flow(SAME_NODE, 17)] * 300)
     assert set(words(seen)) == {"allow", "inconclusive"}

@@ -24,5 +24,5 @@ def test_verdicts_come_at_the_promised_rate_and_beside_their_limit(monkeypatch: 
     assert list(rows) == ["verdicts", "limit", "end_to_end"]
     assert set(result.ratios) == {"verdicts.of_limit", "verdicts.end_to_end"}
     assert rows["verdicts"].spread.max >= PROMISED
-    assert rows["verdicts"].details["policies"] == 20
+    assert rows["verdicts"].details["policies"] == 100
     assert 0 < rows["verdicts"].details["allowed"] < rows["verdicts"].details["flows"]

@@ -20,7 +20,7 @@ from dataplanes.xdp.lists import Kind
 from dataplanes.xdp.plan import CLASSES, Condition, InterfacePlan, Source
 from lab.fabric.bpf import load
 from lab.topology import Flow
-from lab.traffic.packets import Wire, template
+from lab.traffic.packets import Wire, frame_of
 from lab.traffic.shapes import Extension, Tag, extended, fragments, tagged, with_options
 
 XDP_DROP, XDP_PASS = 1, 2
@@ -138,12 +138,12 @@ def shapes() -> tuple[bytes, ...]:
         6: (IPv6Address("2001:db8::9"), IPv6Address("fd00::2")),
     }
     plain = [
-        template(Flow("a", "b", protocol, port, version, source_port=source), Wire(*macs, *ends[version])).stamp(7)
+        frame_of(Flow("a", "b", protocol, port, version, source_port=source), Wire(*macs, *ends[version]), 7)
         for version in (4, 6) for protocol in (*WITH_PORTS, 136)
         for port, source in ((80, 40000), (22, 40000), (3000, 53))
     ]  # fmt: skip
     plain += [
-        template(Flow("a", "b", protocol, None, version), Wire(*macs, *ends[version])).stamp(7)
+        frame_of(Flow("a", "b", protocol, None, version), Wire(*macs, *ends[version]), 7)
         for version in (4, 6) for protocol in (1, 58, 253)
     ]  # fmt: skip
     made = list(plain)

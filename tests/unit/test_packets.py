@@ -17,7 +17,7 @@ from scapy.packet import Packet
 
 from lab.topology import Address, Flow, IcmpHeader
 from lab.traffic.checksum import crc32c, fold, words
-from lab.traffic.packets import FRAME_LENGTH, MAGIC, Wire, template
+from lab.traffic.packets import FRAME_LENGTH, MAGIC, Wire, frame_of, stamp_of
 
 conf.checkIPaddr = False
 
@@ -30,7 +30,7 @@ ADDRESS_PAIRS = st.one_of(st.tuples(IPV4, IPV4), st.tuples(IPV6, IPV6))
 
 
 def frame(flow: Flow, ends: tuple[Address, Address], ident: int) -> bytes:
-    return template(flow, Wire(b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02", *ends)).stamp(ident)
+    return frame_of(flow, Wire(b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02", *ends), ident)
 
 
 def flow_of(protocol: int, ends: tuple[Address, Address], **more: object) -> Flow:
@@ -175,11 +175,11 @@ def test_any_protocol_gives_a_valid_ip_packet_with_its_id_at_the_end(
 
 
 @given(ends=ADDRESS_PAIRS, protocol=st.sampled_from([1, 6, 17, 58, 132, 136, 253]), one=IDS, two=IDS)
-def test_one_template_gives_different_frames_for_different_ids(
+def test_one_stamp_gives_different_frames_for_different_ids(
     ends: tuple[Address, Address], protocol: int, one: int, two: int
 ) -> None:
-    made = template(flow_of(protocol, ends, port=80), Wire(bytes(6), bytes(6), *ends))
-    assert (made.stamp(one) == made.stamp(two)) == (one == two)
+    stamp = stamp_of(flow_of(protocol, ends, port=80), Wire(bytes(6), bytes(6), *ends))
+    assert (stamp(one, 40000, 80) == stamp(two, 40000, 80)) == (one == two)
 
 
 def test_crc32c_of_the_check_string_is_as_published() -> None:

@@ -21,7 +21,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 
 from lab.errors import LabError
 from lab.topology import Flow
-from lab.traffic.packets import Wire, template
+from lab.traffic.packets import Wire, frame_of
 from lab.traffic.shapes import Extension, Tag, extended, fragments, tagged, with_options
 
 IDS = st.integers(0, 2**16 - 1)
@@ -34,7 +34,7 @@ def udp(version: int, ident: int = 7) -> bytes:
     if version == 6:
         ends = (IPv6Address("fd00::1"), IPv6Address("fd00::2"))
     flow = Flow("a", "b", 17, 80, version)
-    return template(flow, Wire(b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02", *ends)).stamp(ident)
+    return frame_of(flow, Wire(b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02", *ends), ident)
 
 
 @given(inner=VLANS, outer=VLANS, priority=st.integers(0, 7))
