@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from dataplanes.api import API_VERSION, Accelerator, Capability, Dataplane, DataplaneError
+from dataplanes.trial import quietly, try_apart
 from lab.errors import LabError
 
 __all__ = [
@@ -84,12 +87,22 @@ def _load(kind: _Kind, name: str) -> Any:
             allowed=", ".join(sorted(found)) or "none is installed",
             next_step=f"install a package with an entry point in the group {kind.group}",
         )
-    point = found[name]
+    return _imported(kind, found[name])
+
+
+@cache
+def _imported(kind: _Kind, point: EntryPoint) -> Any:
+    """What an entry point leads to, once it is known that importing it does nothing to this process."""
+    if point.module not in sys.modules:
+        try_apart(point.load, f"{kind.noun} {point.name} ({point.value})")
     try:
-        plugin = point.load()
+        with quietly():
+            plugin = point.load()
+        _check_contract(kind, point, plugin)
+    except LabError:
+        raise
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything while it is imported
-        raise DataplaneError(f"{kind.noun} {name} cannot be imported from {point.value}: {error!r}") from error
-    _check_contract(kind, point, plugin)
+        raise DataplaneError(f"{kind.noun} {point.name} cannot be imported from {point.value}: {error!r}") from error
     return plugin
 
 

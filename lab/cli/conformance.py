@@ -12,7 +12,7 @@ import click
 from dataplanes.api import Accelerator, Dataplane
 from dataplanes.registry import dataplane_names, load_accelerator, load_dataplane
 from lab.cli.options import FilePath, accelerator_option
-from lab.conformance.apart import Apart
+from lab.conformance.apart import CALL_SECONDS, Apart
 from lab.conformance.generate import scenarios
 from lab.conformance.harness import Harness
 from lab.conformance.record import Record, Report, worst
@@ -59,6 +59,13 @@ EXIT_NOT_CONFORMANT = 1
     type=click.Choice(list(KERNELS)),
     help="Run in a virtual machine with this Debian kernel (repeatable), in place of this host's kernel.",
 )
+@click.option(
+    "--call-seconds",
+    type=click.FloatRange(min=1),
+    default=CALL_SECONDS,
+    show_default=True,
+    help="A plugin that takes longer for one call (start, apply, stop, ...) hangs.",
+)
 @click.option("--allow-partial", is_flag=True, help="End 0 when a core capability is merely not declared.")
 def conformance(
     dataplanes: tuple[str, ...],
@@ -68,6 +75,7 @@ def conformance(
     report: Path,
     level: str | None,
     kernels: tuple[str, ...],
+    call_seconds: float,
     allow_partial: bool,
 ) -> None:
     """Hold dataplanes to every expectation, with real packets, and print the matrix.
@@ -82,10 +90,10 @@ def conformance(
     for name in names:
         dataplane = load_dataplane(name)
         if not kernels:
-            _try(given or load_topology("one-node"), dataplane, before)
+            _try(given or load_topology("one-node"), dataplane, before, call_seconds)
     prepare_directory(report)
     chosen = profile or ("ci" if os.environ.get("CI") else "dev")
-    request = Request(tuple(names), accelerators, chosen, topology, level)
+    request = Request(tuple(names), accelerators, chosen, topology, level, call_seconds)
     result = _on_kernels(kernels, request, report) if kernels else run_conformance(request, report.resolve(), _tell)
     say("\n".join(("", *matrix_lines(result), "", *verdict_lines(result))))
     say(f"report: {report}")
@@ -103,9 +111,11 @@ def _on_kernels(kernels: tuple[str, ...], request: Request, directory: Path) -> 
     return result
 
 
-def _try(topology: Topology, dataplane: type[Dataplane], accelerators: Sequence[type[Accelerator]]) -> None:
+def _try(
+    topology: Topology, dataplane: type[Dataplane], accelerators: Sequence[type[Accelerator]], call_seconds: float
+) -> None:
     """Build one lab: a host that cannot hold it says so once, and not in every expectation."""
-    with Apart(lambda: Harness(topology, dataplane, accelerators)) as apart:
+    with Apart(lambda: Harness(topology, dataplane, accelerators), call_seconds) as apart:
         apart.call(Harness.evidence)
 
 

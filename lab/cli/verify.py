@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 EXIT_NOT_CONFORMANT = 1
+SHRINK_SECONDS: Final = 20.0
+"""One counterexample is all that this looks for, so it may take longer than one of many."""
 DEFAULT_REPORT = Path("policylab-report")
 """Made only when there is something to write; one that the user names is made, and tried, before the run."""
 
@@ -99,5 +101,6 @@ def _verified(harness: Harness, resources: Resources, flows: Sequence[Flow]) -> 
 def _story(pool: Pool, files: tuple[Path, tuple[Path, ...]], results: Results, dataplane: str, report: Path) -> str:
     from lab.conformance.judge import Judge
     from lab.conformance.mismatch import tell_mismatch
+    from lab.conformance.patience import Patience
 
-    return tell_mismatch(*files, results, load_dataplane(dataplane), Judge(pool, report))
+    return tell_mismatch(*files, results, load_dataplane(dataplane), Judge(pool, report, Patience(each=SHRINK_SECONDS)))

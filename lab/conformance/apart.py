@@ -8,7 +8,6 @@ does not come back from a call, it is ended, and with it all that its labs held.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -21,19 +20,21 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, Self, TypeVar, cast
 
+from lab.conformance import keeper
 from lab.conformance.ledger import Ledger, keep
 from lab.errors import DataplaneError, LabError
 
 __all__ = ["CALL_SECONDS", "Apart"]
 
-CALL_SECONDS: Final = 60.0
-"""How long a plugin may take for one call of start, apply, stop, evidence and the like."""
+CALL_SECONDS: Final = 45.0
+"""How long a plugin may take for one call of start, apply, stop, evidence and the like; one that hangs is to be told
+of within a minute."""
 CLOSE_SECONDS: Final = 90.0
 """How long the end of a process may take in which no plugin hangs; many labs are closed one after another."""
 KEPT_OUTPUT: Final = 2000
 """So many bytes of what plugins print last are shown, however much they print."""
 _LOOK_SECONDS: Final = 0.5
-_PR_SET_PDEATHSIG: Final = 1
+_WAIT_SECONDS: Final = 0.02
 
 Subject = TypeVar("Subject")
 Result = TypeVar("Result")
@@ -52,7 +53,7 @@ class Apart(Generic[Subject]):
         self, begin: Callable[[], AbstractContextManager[Subject]], call_seconds: float = CALL_SECONDS
     ) -> None:
         self._begin = begin
-        self._limit = call_seconds
+        self.limit = call_seconds
         self._child: _Child | None = None
         self._printed = ""
 
@@ -80,7 +81,7 @@ class Apart(Generic[Subject]):
         assert child is not None  # noqa: S101  (both callers made sure)
         alive = False
         try:
-            alive, error, result = child.ask(question, self._limit)
+            alive, error, result = child.ask(question, self.limit)
         finally:
             if not alive:
                 self._child, self._printed = None, child.printed
@@ -123,8 +124,7 @@ class _Child:
         if pid == 0:
             ours.close()
             os.close(readable)
-            keep(ledger)
-            _live(begin, Connection(theirs.detach()), writable, parent)
+            keeper.keep(lambda: _live(begin, Connection(theirs.detach()), writable, ledger), parent)
         with suppress(OSError):  # whichever of the two comes first
             os.setpgid(pid, pid)
         theirs.close()
@@ -160,8 +160,13 @@ class _Child:
 
     def end(self) -> None:
         """End it, if it has not ended, and let nothing of it remain."""
+        deadline = time.monotonic() + keeper.SWEEP_SECONDS + _LOOK_SECONDS
+        if not self._ended(block=False):
+            os.kill(self._pid, signal.SIGTERM)  # the keeper takes away what plugins have started and left
+        while not self._ended(block=False) and time.monotonic() < deadline:
+            time.sleep(_WAIT_SECONDS)
         with suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)  # also what plugins have started and left
+            os.killpg(self._pid, signal.SIGKILL)  # should a plugin have ended its keeper
         self._ended(block=True)
         self._link.close()
         os.close(self._output)
@@ -213,19 +218,19 @@ class _Child:
         return self._status is not None
 
 
-def _live(begin: Callable[[], AbstractContextManager[object]], link: Connection, output: int, parent: int) -> NoReturn:
+def _live(
+    begin: Callable[[], AbstractContextManager[object]], link: Connection, output: int, ledger: Ledger
+) -> NoReturn:
     """The life of the other process; it never returns into what called it."""
     status = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.setpgid(0, 0)
-        if os.getppid() == parent:  # else it is gone already
-            for stream in (1, 2):
-                os.dup2(output, stream)
-            os.close(output)
-            sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))  # noqa: SIM115 - descriptors
-            _serve(begin, link)
-            status = 0
+        keep(ledger)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        os.close(output)
+        sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))  # noqa: SIM115 - descriptors
+        _serve(begin, link)
+        status = 0
     except BaseException:  # noqa: BLE001 - there is nobody to raise it to
         traceback.print_exc()
     finally:

@@ -48,6 +48,7 @@ class ApartJudge:
         self._report = report
         self._losses = 0
         self._apart = Apart(self._begin, call_seconds)
+        self._hurried = call_seconds / 3  # for one that has been lost before: if it hangs, it is to be told soon
 
     def __enter__(self) -> Self:
         """Begin; raises HostError when this host cannot run what is judged, DataplaneError when it does not start."""
@@ -90,7 +91,9 @@ class ApartJudge:
         try:
             return self._apart.call(function, *args, **kwargs)
         finally:
-            self._losses += not self._apart.alive
+            if not self._apart.alive:
+                self._losses += 1
+                self._apart.limit = self._hurried
 
     @contextmanager
     def _begin(self) -> Iterator[_Seat]:

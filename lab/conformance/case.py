@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from lab.document import Document, parse_documents
 from lab.errors import LabError, Place
 from lab.schema import StrictModel, validate
 
-__all__ = ["Case", "ExpectedFlow", "Step", "load_cases", "parse_case"]
+__all__ = ["Case", "ExpectedFlow", "Step", "cheapest_first", "load_cases", "parse_case"]
 
 _CASES, _TOPOLOGIES = "cases", "topologies"
 _OF_SIDECARS = frozenset({Capability.L7_HTTP})
@@ -138,6 +138,22 @@ def load_cases() -> tuple[Case, ...]:
     names = sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(".yaml"))
     cases = [parse_case((directory / name).read_bytes(), name) for name in names]
     return tuple(sorted(cases, key=lambda case: case.id))
+
+
+def cheapest_first(cases: Iterable[Case]) -> tuple[Case, ...]:
+    """The order in which one that is broken all over is caught soonest: controls, core, the rest, sidecars last."""
+    levels = get_args(Level)
+    return tuple(
+        sorted(
+            cases,
+            key=lambda case: (
+                not case.id.startswith("control."),
+                Capability.L7_HTTP in case.capabilities,
+                levels.index(case.level),
+                case.id,
+            ),
+        )
+    )
 
 
 def parse_case(data: bytes | str, file: str) -> Case:

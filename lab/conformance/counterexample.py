@@ -5,21 +5,32 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from dataplanes.api import Dataplane
 from lab.conformance.bundle import CAPTURE, Bundle, write_bundle
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Outcome, Pool
 from lab.conformance.scenario import Scenario
-from lab.conformance.shrink import DEFAULT_SECONDS, shrink
+from lab.conformance.shrink import shrink
 from lab.errors import LabError
 from lab.traffic.capture import Recorder
 
-__all__ = ["REPEATS", "Counterexample", "investigate"]
+__all__ = ["REPEATS", "Counterexample", "Failing", "investigate"]
 
-REPEATS = 5
+REPEATS: Final = 5
 """How often a counterexample is run again, to tell a fault that is always there from one that comes and goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A scenario with what it gave when it failed."""
+
+    bundle: Bundle
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +41,53 @@ class Counterexample:
     directory: Path
     outcome: Outcome
     failed: int
-    """How often of REPEATS it failed when run again."""
+    """How often of ``repeats`` it failed when run again."""
+    repeats: int
+    """0: it was not run again, because there is no patience left and the plugin itself had raised an error."""
     alone: Outcome | None = None
-    """What the dataplane gave without its accelerators' help; None where there are none."""
+    """What the dataplane gave without its accelerators' help; None where there are none, or where nobody looked."""
 
 
 def investigate(
-    pool: Pool,
-    dataplane: type[Dataplane],
-    bundle: Bundle,
-    directory: Path,
-    seconds: float = DEFAULT_SECONDS,
+    pool: Pool, dataplane: type[Dataplane], failing: Failing, directory: Path, patience: Patience
 ) -> Counterexample:
-    """Shrink the bundle's scenario for ``seconds``, run it again with a recorder, and save all that explains it.
+    """Shrink a scenario, run it again with a recorder, and save all that explains it.
 
+    Where there is no patience left, it is saved as it stands, after one repetition in the lab where it failed.
     What an earlier bundle left in ``directory`` goes.
     """
-    first = pool.run(bundle.scenario, dataplane)
-    fails = _same_fault(pool, dataplane, first)
+    bundle, first = failing.bundle, failing.outcome
+    if first.error is not None and not patience.thorough:
+        return _as_it_stands(failing, directory)
     # Less traffic makes fewer counters grow, so what lacks only evidence cannot be cut down.
     whole = first.conformant or first.kinds == {"evidence"}
-    kept = replace(bundle, scenario=bundle.scenario if whole else shrink(bundle.scenario, fails, seconds))
+    fails = _same_fault(pool, dataplane, first)
+    kept = replace(bundle, scenario=bundle.scenario if whole else shrink(bundle.scenario, fails, patience.seconds))
     shutil.rmtree(directory, ignore_errors=True)
+    thorough, repeats = patience.thorough, REPEATS if patience.thorough else 1
     saved, failed = None, 0
     alone = None
-    with pool.fresh() as fresh:  # as ``policylab replay`` will run it
-        for _ in range(REPEATS):
+    with pool.fresh() if thorough else nullcontext(pool) as labs:  # a fresh one: as ``policylab replay`` will run it
+        for _ in range(repeats):
             recorder = None if failed else Recorder()
-            outcome = fresh.run(kept.scenario, dataplane, recorder, directory=directory)
+            outcome = labs.run(kept.scenario, dataplane, recorder, directory=directory)
             failed += not outcome.conformant
             if recorder is not None:
                 saved = outcome
-                write_bundle(directory, kept, outcome, fresh.evidence(kept.scenario, dataplane))
+                write_bundle(directory, kept, outcome, labs.evidence(kept.scenario, dataplane))
                 recorder.write(directory / CAPTURE)
-        if pool.accelerators:
-            alone = fresh.run(replace(kept.scenario, evidence=()), dataplane, unaccelerated=True)
+        if pool.accelerators and thorough:
+            alone = labs.run(replace(kept.scenario, evidence=()), dataplane, unaccelerated=True)
     assert saved is not None  # noqa: S101  (the first repetition is recorded)
-    return Counterexample(kept, directory, saved, failed, alone)
+    return Counterexample(kept, directory, saved, failed, repeats, alone)
+
+
+def _as_it_stands(failing: Failing, directory: Path) -> Counterexample:
+    """The first outcome, saved: no packet was seen, and none would be."""
+    shutil.rmtree(directory, ignore_errors=True)
+    write_bundle(directory, failing.bundle, failing.outcome, {})
+    Recorder().write(directory / CAPTURE)
+    return Counterexample(failing.bundle, directory, failing.outcome, 0, 0)
 
 
 def _same_fault(pool: Pool, dataplane: type[Dataplane], first: Outcome) -> Callable[[Scenario], bool]:

@@ -59,7 +59,10 @@ def _lines(title: str, example: Counterexample) -> Iterator[str]:
     yield from (f"evidence: {reason}" for reason in outcome.unmet)
     yield from _section("grid", grid(outcome))
     yield from _section("files", _files(example))
-    yield f"failed {example.failed} of {REPEATS} times when repeated"
+    if example.repeats:
+        yield f"failed {example.failed} of {example.repeats} times when repeated"
+    if example.repeats < REPEATS:
+        yield "neither made smaller nor repeated more often: earlier failures took what time a run has for that"
     if example.alone is not None:
         yield f"with its accelerators suspended it {'fails no more' if example.alone.conformant else 'fails as well'}"
     yield f"reproduce: policylab replay {shlex.quote(str(example.directory))}"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Dataplane
+from lab.conformance.counterexample import Failing
 from lab.conformance.generate import scenarios
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
@@ -32,6 +35,7 @@ _ANY: Final = settings(
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate, Phase.shrink),
     print_blob=False,
+    report_multiple_bugs=False,  # one that fails is enough
 )
 PROFILES: Final = {
     "dev": settings(_ANY, max_examples=60),
@@ -44,6 +48,10 @@ class _WrongError(Exception):
     """A drawn scenario gave something other than the oracle expects."""
 
 
+class _Enough(BaseException):
+    """The time is over for smaller examples: no Exception, for Hypothesis, which takes minutes, catches those."""
+
+
 @dataclass(slots=True)
 class Generated:
     """One run of the generator against a dataplane, and what it has seen."""
@@ -54,6 +62,8 @@ class Generated:
     failing: list[Scenario] = field(default_factory=list)
     past: list[Scenario] = field(default_factory=list)
     """What the lab in use has seen, oldest first; some dataplanes fail only after what that left behind."""
+    deadline: float = math.inf
+    """Until when a smaller example is looked for; begins with the first that fails."""
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
@@ -70,7 +80,7 @@ class Generated:
 
         try:
             (check if drawn_from is None else seed(drawn_from)(check))()
-        except (_WrongError, Flaky):
+        except (_WrongError, _Enough, Flaky):
             # Flaky: it failed once and not again; the last failing one is told all the same.
             return self._tell(drawn_from)
         except Unsatisfiable:
@@ -83,12 +93,15 @@ class Generated:
         return f"{self.seen['scenarios']} scenarios: {counts}"
 
     def _check(self, scenario: Scenario) -> None:
+        if time.monotonic() > self.deadline:
+            raise _Enough
         if len(self.past) == LAB_LIFE or any(each.topology != scenario.topology for each in self.past):
             self._leave_lab()
         outcome = self.judge.pool.run(scenario, self.dataplane)
         self.seen["scenarios"] += 1
         self.seen.update(row.expected for row in outcome.results.rows)
         if not outcome.conformant:
+            self.deadline = min(self.deadline, time.monotonic() + self.judge.patience.seconds)
             self.failing.append(self._with_past(_wrong_first(scenario, outcome)))
             self.past.append(scenario)
             self._leave_lab()
@@ -112,8 +125,10 @@ class Generated:
     def _tell(self, drawn_from: int | None) -> str:
         """Tell of the last failing scenario: Hypothesis ends with the smallest."""
         seed_text = "derandomised" if drawn_from is None else str(drawn_from)
-        bundle = self.judge.bundle(self.failing[-1], self.dataplane, EXPECTATION, seed_text)
-        return self.judge.tell(bundle, TITLE, self.dataplane)
+        scenario = self.failing[-1]
+        bundle = self.judge.bundle(scenario, self.dataplane, EXPECTATION, seed_text)
+        failing = Failing(bundle, self.judge.pool.run(scenario, self.dataplane))
+        return self.judge.tell(failing, TITLE, self.dataplane)
 
 
 def _wrong_first(scenario: Scenario, outcome: Outcome) -> Scenario:

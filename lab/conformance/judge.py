@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataplanes.api import Dataplane
 from lab.conformance.bundle import Bundle
 from lab.conformance.case import Case, ExpectedFlow
-from lab.conformance.counterexample import investigate
+from lab.conformance.counterexample import Failing, investigate
 from lab.conformance.failure import failure_text, grid
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Outcome, Pool
 from lab.conformance.scenario import Scenario
-from lab.conformance.shrink import DEFAULT_SECONDS
 from lab.conformance.wording import decision_text
 from lab.errors import HostError
 
@@ -29,8 +29,7 @@ class Judge:
     pool: Pool
     report: Path
     """Bundles are written below this directory."""
-    shrink_seconds: float = DEFAULT_SECONDS
-    """How long a smaller counterexample is looked for."""
+    patience: Patience = field(default_factory=Patience)
 
     def hold_case(self, case: Case, dataplane: type[Dataplane]) -> str | None:
         """Hold a hand-written case: its control first, then every step in the state that the earlier ones left."""
@@ -44,7 +43,7 @@ class Judge:
             if contradiction is not None:
                 return f"{case.id}: the suite contradicts itself: {contradiction}"
             if not outcome.conformant:
-                return self.tell(self.bundle(scenario, dataplane, case.id), case.title, dataplane)
+                return self.tell(Failing(self.bundle(scenario, dataplane, case.id), outcome), case.title, dataplane)
         return None
 
     def bundle(
@@ -53,12 +52,13 @@ class Judge:
         """A scenario with what it takes to run it again."""
         return Bundle(scenario, dataplane.name, expectation, seed, tuple(each.name for each in self.pool.accelerators))
 
-    def tell(self, bundle: Bundle, title: str, dataplane: type[Dataplane]) -> str:
+    def tell(self, failing: Failing, title: str, dataplane: type[Dataplane]) -> str:
         """Find the smallest counterexample, save its bundle, and put it into words."""
-        name = re.sub(r"[^A-Za-z0-9.+-]", "_", f"{self.pool.name_of(dataplane)}-{bundle.expectation}")
+        name = re.sub(r"[^A-Za-z0-9.+-]", "_", f"{self.pool.name_of(dataplane)}-{failing.bundle.expectation}")
         directory = self.report / "bundles" / name
         try:
-            return failure_text(title, investigate(self.pool, dataplane, bundle, directory, self.shrink_seconds))
+            with self.patience.spent():
+                return failure_text(title, investigate(self.pool, dataplane, failing, directory, self.patience))
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)  # half a bundle is none
             raise HostError(
@@ -78,7 +78,7 @@ class Judge:
             return None
         if not outcome.conformant:
             title = f"control without policy: {case.title}"
-            return self.tell(self.bundle(scenario, dataplane, case.id), title, dataplane)
+            return self.tell(Failing(self.bundle(scenario, dataplane, case.id), outcome), title, dataplane)
         shown = "\n".join(grid(outcome))
         return f"{case.id}: its control is not open: without policy not every flow is allowed\n{shown}"
 

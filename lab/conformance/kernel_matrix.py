@@ -42,6 +42,8 @@ AT_A_TIME: Final = 2
 """Machines; each has two CPUs."""
 SILENCE_SECONDS: Final = 900.0
 """Without a word: the machine hangs. An expectation takes seconds there, a generated scenario a minute or two."""
+CALL_SECONDS: Final = 240.0
+"""How long a plugin may take for one call at least; without KVM a machine is very slow."""
 _MEMORY: Final = 2048
 _THERE: Final = "/run/policylab-report"
 _BOOT: Final = "kernel.runs-the-suite"
@@ -132,6 +134,7 @@ class _Runs:
         request = self.request
         return [
             *(sys.executable, "-m", "lab.cli", "conformance", "--report", _THERE, "--profile", request.profile),
+            *("--call-seconds", str(max(request.call_seconds, CALL_SECONDS))),
             *(word for name in request.dataplanes for word in ("--dataplane", name)),
             *(word for name in request.accelerators for word in ("--accelerator", name)),
             *([] if request.level is None else ["--level", request.level]),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataplanes.api import Dataplane
+from lab.conformance.counterexample import Failing
 from lab.conformance.judge import Judge
 from lab.conformance.results import Results
 from lab.conformance.scenario import Scenario
@@ -34,4 +35,5 @@ def tell_mismatch(
     flows = tuple(flow_to_dict(row.flow) for row in rows)
     scenario = Scenario(topology.value, tuple(resource_entries(resource_files, load_topology(topology_file))), flows)
     bundle = judge.bundle(scenario, dataplane, f"verify-{topology_file.stem}")
-    return judge.tell(bundle, f"flows of {topology_file} differ from the oracle", dataplane)
+    failing = Failing(bundle, judge.pool.run(scenario, dataplane))
+    return judge.tell(failing, f"flows of {topology_file} differ from the oracle", dataplane)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from lab.conformance.apart import CALL_SECONDS
 from lab.conformance.record import Record, Report
 from lab.errors import HostError, LabError
 
@@ -29,6 +30,8 @@ class Request:
     topology: Path | None = None
     level: str | None = None
     """Only expectations of this level, ``core`` or ``extended``; None for both."""
+    call_seconds: float = CALL_SECONDS
+    """A plugin that takes longer for one call hangs."""
 
 
 class _Listener:
@@ -82,6 +85,7 @@ def _arguments(request: Request, directory: Path) -> list[str]:
         *("--pyargs", SUITE, "-c", settings, "-p", PLUGIN, "-p", "no:terminal", "-p", "no:cacheprovider"),
         *named,
         *("--lab-profile", request.profile, "--lab-report", str(directory)),
+        *("--lab-call-seconds", str(request.call_seconds)),
         f"--junitxml={directory / JUNIT}",
         *([] if request.topology is None else ["--topology", str(request.topology)]),
         *([] if request.level is None else ["-m", request.level]),

@@ -9,17 +9,15 @@ from dataclasses import replace
 
 from lab.conformance.scenario import Entry, Scenario
 
-__all__ = ["DEFAULT_SECONDS", "shrink"]
+__all__ = ["shrink"]
 
 Path = tuple[str | int, ...]
 
-DEFAULT_SECONDS = 20.0
-"""How long a user waits for a smaller example; what was reached by then is shown."""
 SINGLE_FLOWS = 4
 """How many flows are tried alone; when they do not fail alone, the others rarely do."""
 
 
-def shrink(scenario: Scenario, fails: Callable[[Scenario], bool], seconds: float = DEFAULT_SECONDS) -> Scenario:
+def shrink(scenario: Scenario, fails: Callable[[Scenario], bool], seconds: float) -> Scenario:
     """The smallest scenario found in ``seconds`` of which ``fails`` still holds.
 
     ``fails`` is asked about scenarios that may not load; it must answer False then.

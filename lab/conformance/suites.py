@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from lab.conformance.apart_judge import ApartJudge
-from lab.conformance.case import Case, load_cases
+from lab.conformance.case import Case, cheapest_first, load_cases
 from lab.conformance.generated import EXPECTATION, TITLE
 from lab.conformance.host import lacking as host_lacks
 from lab.conformance.judged import Judged
@@ -25,7 +25,7 @@ __all__ = ["Contract", "Expectations", "GeneratedScenarios", "conclude"]
 class Expectations:
     """Every hand-written expectation, held against everything that is judged; a subclass chooses its ``cases``."""
 
-    cases: ClassVar[Sequence[Case]] = load_cases()
+    cases: ClassVar[Sequence[Case]] = cheapest_first(load_cases())
 
     def test_expectation_holds(self, case: Case, judged: Judged, judge: ApartJudge) -> None:
         """The dataplane gives every flow of the case the verdict that its author wrote down."""

@@ -19,6 +19,7 @@ from dataplanes.iptables import IptablesDataplane
 from lab.conformance.case import Case, parse_case
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -69,7 +70,7 @@ def case() -> Case:
 @pytest.fixture
 def judge(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Judge]:
     with Pool([request.param]) as pool:
-        yield Judge(pool, tmp_path, shrink_seconds=0)
+        yield Judge(pool, tmp_path, patience=Patience(each=0))
 
 
 def judged_with(accelerator: type[Accelerator]) -> pytest.MarkDecorator:
@@ -140,7 +141,7 @@ def test_verify_and_replay_take_the_accelerators_with_them(tmp_path: Path) -> No
     assert re.search("allowed: early, .*idle, .*stale", wrong.stderr), "what is installed is named"
 
     with Pool([StaleAccelerator]) as pool:
-        assert Judge(pool, tmp_path, shrink_seconds=0).hold_case(case(), IptablesDataplane) is not None
+        assert Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(case(), IptablesDataplane) is not None
     again = policylab(tmp_path, "replay", "bundles/iptables+stale-test.early", plugins=plugins)
     assert again.returncode == 1
     assert "test.early with iptables+stale" in again.stdout

@@ -17,6 +17,7 @@ from lab.conformance.case import Case, load_cases
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
 from lab.conformance.judged import Judged
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 from lab.conformance.promises import PROMISES, Promise
 from lab.errors import DataplaneError
@@ -35,7 +36,7 @@ CORE = [
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
     with Pool() as pool:
-        yield Judge(pool, tmp_path_factory.mktemp("report"), shrink_seconds=0)
+        yield Judge(pool, tmp_path_factory.mktemp("report"), patience=Patience(each=0))
 
 
 @pytest.mark.parametrize("case", CORE, ids=lambda case: case.id)

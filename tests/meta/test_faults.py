@@ -20,6 +20,7 @@ from dataplanes.nftables import NftablesDataplane
 from lab.conformance.case import Case, load_cases
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 from lab.topology.load import load_topology
 from lab.traffic.pcap import pcapng
@@ -48,7 +49,7 @@ def pool() -> Iterator[Pool]:
 
 @pytest.fixture
 def judge(pool: Pool, tmp_path: Path) -> Judge:
-    return Judge(pool, tmp_path, shrink_seconds=0)
+    return Judge(pool, tmp_path, patience=Patience(each=0))
 
 
 def met_by(dataplane: type[Dataplane], expectation: str) -> Case:

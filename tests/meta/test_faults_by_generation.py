@@ -16,6 +16,7 @@ from dataplanes.iptables import IptablesDataplane
 from lab.conformance.bundle import read_bundle
 from lab.conformance.generated import EXPECTATION, Generated
 from lab.conformance.judge import Judge
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 from lab.conformance.scenario import Scenario
 from lab.topology.load import load_topology
@@ -32,7 +33,7 @@ BY_NAME = {fault.name: fault for fault in (*SNAPSHOT_FAULTS, *STEP_FAULTS)}
 @pytest.fixture
 def judge(tmp_path: Path) -> Iterator[Judge]:
     with Pool() as pool:
-        yield Judge(pool, tmp_path)
+        yield Judge(pool, tmp_path, Patience(each=60, altogether=600))
 
 
 def found_by_generation(fault: Fault, judge: Judge) -> Scenario:
@@ -55,6 +56,17 @@ def test_fault_is_found_without_a_case_and_shrunk_to_one_policy_and_one_flow(nam
     assert [str(document["kind"]).endswith("NetworkPolicy") for document in found.resources] == [True]
     assert len(found.flows) == 1
     assert found.before == ()
+
+
+def test_without_patience_the_first_that_fails_is_told_as_it_is(tmp_path: Path) -> None:
+    """Hypothesis by itself looks for a smaller one for up to five minutes."""
+    with Pool() as pool:
+        judge = Judge(pool, tmp_path, Patience(altogether=0))
+        generated = Generated(judge, lay(BY_NAME["forgets-ipv6"], IptablesDataplane))
+        failure = generated.hold(PROFILE, load_topology(TOPOLOGY))
+    assert failure is not None
+    assert "failed 1 of 1 times when repeated\nneither made smaller nor repeated more often" in failure
+    assert len(generated.failing) == 1
 
 
 def test_fault_that_needs_a_past_is_told_with_it(judge: Judge) -> None:

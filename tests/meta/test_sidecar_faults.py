@@ -15,6 +15,7 @@ import pytest
 from dataplanes.iptables import IptablesDataplane
 from lab.conformance.case import load_cases
 from lab.conformance.judge import Judge
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 from lab.policy.resources import Action
 from lab.sidecar import authority, chains, mesh, patterns, rbac, redirect, rules
@@ -117,7 +118,7 @@ def test_fault_of_sidecars_is_caught(
     case = CASES[fault.caught_by].within(IptablesDataplane.capabilities)
     assert case is not None
     fault.patch(monkeypatch)
-    failure = Judge(pool, tmp_path, shrink_seconds=0).hold_case(case, IptablesDataplane)
+    failure = Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(case, IptablesDataplane)
     assert failure is not None
     assert f"FAILED {fault.caught_by}" in failure
     rulesets = tmp_path / "bundles" / f"iptables-{fault.caught_by}" / "rulesets"
@@ -130,4 +131,4 @@ def test_the_sound_sidecars_pass_what_catches_the_faults(pool: Pool, tmp_path: P
     for name in sorted({fault.caught_by for fault in FAULTS}):
         case = CASES[name].within(IptablesDataplane.capabilities)
         assert case is not None
-        assert Judge(pool, tmp_path, shrink_seconds=0).hold_case(case, IptablesDataplane) is None, name
+        assert Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(case, IptablesDataplane) is None, name

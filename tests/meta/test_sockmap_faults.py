@@ -17,6 +17,7 @@ from dataplanes.iptables import IptablesDataplane
 from dataplanes.sockmap import SockmapAccelerator
 from lab.conformance.case import load_cases
 from lab.conformance.judge import Judge
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -52,8 +53,8 @@ def test_a_broken_accelerator_is_caught_by_the_expectation_that_names_it(
 ) -> None:
     case = next(each for each in load_cases() if each.id == expectation)
     with Pool([SockmapAccelerator]) as pool:
-        assert Judge(pool, tmp_path, shrink_seconds=0).hold_case(case, IptablesDataplane) is None
+        assert Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(case, IptablesDataplane) is None
     with Pool([accelerator]) as pool:
-        failure = Judge(pool, tmp_path, shrink_seconds=0).hold_case(case, IptablesDataplane)
+        failure = Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(case, IptablesDataplane)
     assert failure is not None
     assert "counter redirected.bytes must have grown" in failure

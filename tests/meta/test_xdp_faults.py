@@ -20,6 +20,7 @@ from dataplanes.xdp.filter import InterfaceFilter
 from dataplanes.xdp.lists import Kind
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
+from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
@@ -51,9 +52,9 @@ def test_broken_accelerator_is_caught_by_the_expectation_that_names_it(
     accelerator: type[XdpAccelerator], expectation: str, tmp_path: Path
 ) -> None:
     with Pool([XdpAccelerator]) as pool:
-        assert Judge(pool, tmp_path, shrink_seconds=0).hold_case(CASES[expectation], IptablesDataplane) is None
+        assert Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(CASES[expectation], IptablesDataplane) is None
     with Pool([accelerator]) as pool:
-        failure = Judge(pool, tmp_path, shrink_seconds=0).hold_case(CASES[expectation], IptablesDataplane)
+        failure = Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(CASES[expectation], IptablesDataplane)
     assert failure is not None
     assert f"iptables+{accelerator.name}" in failure
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,15 @@ def die_and_leave_a_child(_subject: int, note: str) -> None:
             time.sleep(600)
         Path(note).write_text(str(child))
         os._exit(3)
+
+
+def leave_a_daemon_behind(_subject: int, note: str) -> None:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            Path(note).write_text(str(os.getpid()))
+            time.sleep(600)
+        os._exit(0)
 
 
 def hang(_subject: int) -> None:
@@ -110,6 +119,19 @@ def test_process_that_leaves_a_child_behind_is_told_and_so_ends_the_child(tmp_pa
     assert not running(left)
 
 
+@pytest.mark.parametrize("end", ["well", "badly"])
+def test_daemon_in_a_session_of_its_own_ends_with_the_process(end: str, tmp_path: Path):
+    note = tmp_path / "pid"
+    with suppress(DataplaneError), Apart(lambda: nullcontext(1)) as apart:
+        apart.call(leave_a_daemon_behind, str(note))
+        deadline = time.monotonic() + 20
+        while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if end == "badly":
+            apart.call(die, "kill")
+    assert not running(int(note.read_text()))
+
+
 def test_call_that_does_not_return_is_ended_with_its_process():
     with Apart(lambda: nullcontext(1), call_seconds=0.5) as apart:
         hung = apart.call(process)
@@ -162,6 +184,9 @@ from lab.conformance.apart import Apart
 
 def note(subject):
     print(os.getpid(), file=open(sys.argv[1], "w"), flush=True)
+    if os.fork() == 0:
+        os.setsid()
+        print(os.getpid(), file=open(sys.argv[2], "w"), flush=True)
     time.sleep(600)
 
 with Apart(lambda: nullcontext(1)) as apart:
@@ -171,16 +196,16 @@ with Apart(lambda: nullcontext(1)) as apart:
 
 def test_process_goes_with_the_one_that_began_it(tmp_path: Path):
     (tmp_path / "killed.py").write_text(KILLED)
-    note = tmp_path / "pid"
-    with subprocess.Popen([sys.executable, str(tmp_path / "killed.py"), str(note)]) as parent:
+    notes = [tmp_path / "pid", tmp_path / "daemon"]
+    with subprocess.Popen([sys.executable, str(tmp_path / "killed.py"), *map(str, notes)]) as parent:
         deadline = time.monotonic() + 60
-        while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+        while not all(note.exists() and note.read_text() for note in notes) and time.monotonic() < deadline:
             time.sleep(0.05)
-        child = int(note.read_text())
+        children = [int(note.read_text()) for note in notes]
         parent.kill()
-    while time.monotonic() < deadline and running(child):
+    while time.monotonic() < deadline and any(map(running, children)):
         time.sleep(0.05)
-    assert not running(child)
+    assert not any(map(running, children))
 
 
 def running(pid: int) -> bool:

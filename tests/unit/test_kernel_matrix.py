@@ -122,7 +122,7 @@ def test_machine_is_asked_for_what_the_user_asked_for(
         ["6.1"], Request(("iptables", "nftables"), ("xdp",), "ci", None, "core"), tmp_path / "out", lambda _: None
     )
     assert asked[0][:4] == [sys.executable, "-m", "lab.cli", "conformance"]
-    told = "--report /run/policylab-report --profile ci"
+    told = "--report /run/policylab-report --profile ci --call-seconds 240.0"
     named = "--dataplane iptables --dataplane nftables --accelerator xdp --level core"
     assert " ".join(asked[0][4:]) == f"{told} {named}"
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from dataplanes import trial
 from dataplanes.api import DataplaneError
 from dataplanes.registry import accelerator_names, dataplane_names, load_accelerator, load_dataplane
 from lab.errors import LabError
@@ -48,6 +49,9 @@ class Future(Good):
 class Truthful(Good):
     api_version = True
 
+class Talks(Good):
+    name = "talks"
+
 class Lame:
     name = "lame"
     api_version = 1
@@ -61,6 +65,10 @@ def stranger(tmp_path, monkeypatch):
     """A package of somebody else's, installed beside ours."""
     (tmp_path / "stranger_plugin.py").write_text(PLUGIN)
     (tmp_path / "stranger_broken.py").write_text("raise RuntimeError('out of order')\n")
+    (tmp_path / "stranger_exits.py").write_text("import os\nos._exit(0)\n")
+    (tmp_path / "stranger_killed.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    (tmp_path / "stranger_hangs.py").write_text("import time\nwhile True: time.sleep(1)\n")
+    (tmp_path / "stranger_talks.py").write_text(f"import os\nprint('bla' * 9999)\nos.write(1, b'x' * 99999)\n{PLUGIN}")
     metadata = tmp_path / "stranger-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
@@ -69,6 +77,10 @@ def stranger(tmp_path, monkeypatch):
         "lame": "stranger_plugin:Lame",
         "absent": "stranger_plugin:Absent",
         "broken": "stranger_broken:Plugin",
+        "exits": "stranger_exits:Plugin",
+        "killed": "stranger_killed:Plugin",
+        "hangs": "stranger_hangs:Plugin",
+        "talks": "stranger_talks:Talks",
         "function": "stranger_plugin:Good.apply",
         "unversioned": "stranger_plugin:Unversioned",
         "future": "stranger_plugin:Future",
@@ -83,7 +95,7 @@ def stranger(tmp_path, monkeypatch):
     (metadata / "entry_points.txt").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    for module in ("stranger_plugin", "stranger_broken"):
+    for module in ("stranger_plugin", "stranger_broken", "stranger_talks"):
         sys.modules.pop(module, None)
 
 
@@ -104,6 +116,8 @@ def test_unknown_name_lists_what_is_installed():
         ("lame", "lacks apply, stop, evidence"),
         ("absent", "cannot be imported"),
         ("broken", "out of order"),
+        ("exits", r"dataplane exits \(stranger_exits:Plugin\) ends its process with status 0 while it is imported"),
+        ("killed", "ends its process by SIGKILL while it is imported"),
         ("function", "not a dataplane"),
         (
             "unversioned",
@@ -119,6 +133,17 @@ def test_unknown_name_lists_what_is_installed():
 def test_plugin_that_breaks_the_contract_is_named(name, message):
     with pytest.raises(DataplaneError, match=message):
         load_dataplane(name)
+
+
+def test_plugin_that_hangs_while_it_is_imported_is_given_up(monkeypatch):
+    monkeypatch.setattr(trial, "IMPORT_SECONDS", 0.5)
+    with pytest.raises(DataplaneError, match=r"hangs .* is not imported within 0\.5 s"):
+        load_dataplane("hangs")
+
+
+def test_what_a_plugin_prints_while_it_is_imported_goes_nowhere(capfd):
+    assert load_dataplane("talks").name == "talks"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_accelerators_are_found_in_a_group_of_their_own():
