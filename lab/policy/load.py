@@ -26,6 +26,7 @@ from lab.topology import Topology
 
 if TYPE_CHECKING:
     from lab.policy.read.kinds import AnyResource, Identity
+    from lab.policy.read.source import Source
 
 __all__ = ["load_resources", "resource_entries", "resources_of"]
 
@@ -43,8 +44,9 @@ def load_resources(
     begins with a dot is passed over. A file may hold many documents, and lists as kubectl writes them
     (``kind: List``) or calicoctl takes them (bare). No paths mean no resources.
 
-    With ``left_out`` a resource that is wrong counts as absent, as it does for Calico, and each thing that is
-    wrong with it is told to ``left_out``. A file that cannot be read at all is an error all the same.
+    With ``left_out`` a resource that is wrong counts as absent, as it does for Calico (of a network set only the
+    entries that are no networks), and each thing that is wrong is told to ``left_out``. A file that cannot be read
+    at all is an error all the same.
 
     Raises:
         PolicyError: something is wrong with a file or a resource.
@@ -78,23 +80,29 @@ def _read_all(
 ) -> list[tuple[AnyResource, dict[str, object]]]:
     """Read all resources, each with its data; ``errors`` takes what is wrong, also while ``documents`` are read."""
     from lab.policy.read.kinds import read_resource
+    from lab.policy.read.source import Source
     from lab.schema import raise_all
 
     seen: dict[Identity, Place] = {}
     read: list[tuple[AnyResource, dict[str, object]]] = []
     for document in documents:
         for at in _resources_of(document):
-            wrong: list[LabError] = []
-            resource = read_resource(document, at, topology, seen, wrong)
+            source = Source(document, at, [], [], topology)
+            resource = read_resource(source, seen)
             if resource is not None:
-                read.append((resource, document.at(at)))
-            elif left_out is None:
-                errors.extend(wrong)
-            else:
-                for error in wrong:
-                    left_out(error)
+                read.append((resource, _entry(source, resource)))
+            for error in (*source.errors, *source.passed_over):
+                (left_out or errors.append)(error)
     raise_all(errors)
     return read
+
+
+def _entry(source: Source, resource: AnyResource) -> dict[str, object]:
+    """The data of a resource; a network set's without the entries that were passed over."""
+    data: dict[str, object] = source.value()
+    if not source.passed_over or not isinstance(resource, NetworkSet):
+        return data
+    return data | {"spec": {"nets": [str(net) for net in resource.nets]}}
 
 
 def _files(paths: Sequence[Path | str]) -> Iterator[Path]:

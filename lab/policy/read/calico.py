@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 
 from lab.policy.read.calico_models import (
@@ -148,7 +149,9 @@ def read_network_set(source: Source, namespace: str | None) -> NetworkSet | None
             key=True,
             next_step="leave the label out: a NetworkSet gets it from its namespace",
         )
-    nets = source.read_all((*_SPEC, "nets"), set_net, model.spec.nets)
+    # Calico skips an entry that is no network, and keeps the rest of the set.
+    skipping = replace(source, errors=source.passed_over)
+    nets = skipping.read_all((*_SPEC, "nets"), set_net, model.spec.nets)
     return NetworkSet(model.metadata.name, namespace, labels, nets, source.place())
 
 

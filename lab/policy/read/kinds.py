@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from lab.document import Document
 from lab.errors import LabError, Place
 from lab.policy.read.source import Path, Source
 from lab.policy.read.values import dns_subdomain
@@ -29,7 +28,6 @@ from lab.policy.resources import (
 )
 from lab.protocols import protocol_label
 from lab.schema import listing, suggestion
-from lab.topology import Topology
 
 __all__ = ["AnyResource", "Identity", "read_resource"]
 
@@ -129,15 +127,13 @@ _PASSED_OVER = frozenset(
 )
 
 
-def read_resource(
-    document: Document, at: Path, topology: Topology, seen: dict[Identity, Place], errors: list[LabError]
-) -> AnyResource | None:
-    """Read the resource at a path of a document; None when it is wrong, and then there are new errors.
+def read_resource(source: Source, seen: dict[Identity, Place]) -> AnyResource | None:
+    """Read a resource; None when it is wrong, and then there are new errors.
 
-    None without an error is one that is passed over: nothing that the lab models depends on it. ``seen`` holds
-    the places of all resources read before, and takes this one if it is right.
+    None without an error is one that is passed over: nothing that the lab models depends on it. ``seen`` holds the
+    places of all resources read before, and takes this one if it is right.
     """
-    source, before = Source(document, at, errors, topology), len(errors)
+    errors, before = source.errors, len(source.errors)
     kind = _kind(source)
     if kind is None:
         return None

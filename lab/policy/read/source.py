@@ -42,12 +42,14 @@ class Refusal(Exception):
 class Source:
     """A resource at the path ``at`` of a document, to be used in a topology.
 
-    Errors are gathered in ``errors``; paths count from ``at``.
+    Errors are gathered in ``errors``; paths count from ``at``. What Calico passes over without leaving the whole
+    resource out goes to ``passed_over``.
     """
 
     document: Document
     at: Path
     errors: list[LabError]
+    passed_over: list[LabError]
     topology: Topology
 
     def value(self, path: Sequence[Step] = ()) -> Any:

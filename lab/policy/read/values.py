@@ -104,7 +104,9 @@ def check_labels(source: Source, path: Path, labels: dict[str, str]) -> None:
 
 
 def protocol_match(value: object) -> ProtocolMatch:
-    """A protocol as Calico takes it: one of six names in any case, or a number from 1 to 255."""
+    """A protocol as Calico takes it: one of six names in any case, or a number from 1 to 255, also as text."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = _number(value)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_PROTOCOL:
         return ProtocolMatch(value, by_name=False)
     number = protocol_number(value) if isinstance(value, str) else None

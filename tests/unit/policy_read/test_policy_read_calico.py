@@ -83,6 +83,13 @@ def test_protocol_name_in_any_case_is_read(load: Load, name: str, number: int) -
     assert rule_of(load, f"{{action: Allow, protocol: {name}}}").protocol == ProtocolMatch(number, by_name=True)
 
 
+@pytest.mark.parametrize("number", [1, 6, 255])
+@pytest.mark.parametrize("written", ["{}", '"{}"'])
+def test_protocol_of_digits_is_a_number(load: Load, number: int, written: str) -> None:
+    rule = rule_of(load, f"{{action: Allow, protocol: {written.format(number)}}}")
+    assert rule.protocol == ProtocolMatch(number, by_name=False)
+
+
 def test_policy_with_every_field_is_read_as_written(load: Load) -> None:
     spec = """tier: ops
 order: 12.5
@@ -143,7 +150,8 @@ WRONG_RULES = [
     ("{action: Allow, protocol: §TPC}", "spec.ingress[0].protocol is not a protocol | TCP, UDP, ICMP, ICMPv6, "),
     ("{action: Allow, protocol: §0}", "spec.ingress[0].protocol is not a protocol"),
     ("{action: Allow, protocol: §256}", "spec.ingress[0].protocol is not a protocol"),
-    ('{action: Allow, protocol: §"6"}', "spec.ingress[0].protocol is not a protocol"),
+    ('{action: Allow, protocol: §"0"}', "spec.ingress[0].protocol is not a protocol"),
+    ('{action: Allow, protocol: §"256"}', "spec.ingress[0].protocol is not a protocol"),
     ("{action: Allow, notProtocol: §true}", "spec.ingress[0].notProtocol is not a protocol"),
     ("{action: Allow, protocol: §ICMP, ipVersion: 6}", "spec.ingress[0].protocol is of IPv4 and contradicts"),
     ("{action: Allow, protocol: §icmpv6, ipVersion: 4}", "spec.ingress[0].protocol is of IPv6 and contradicts"),

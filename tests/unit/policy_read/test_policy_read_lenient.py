@@ -77,6 +77,51 @@ def test_entries_are_those_of_the_resources_that_are_right(file: Path, topology:
     assert [entry["metadata"] for entry in entries] == [{"name": "a"}, {"name": "b"}, {"name": "c"}]
 
 
+SETS = "\n".join(
+    "- {apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, "
+    f"metadata: {{name: {name}{more}}}, spec: {{nets: [{nets}]}}}}"
+    for name, more, nets in (
+        ("a", "", "10.0.0.1/8, 10.0.0.0/33, ten, fd00::/8"),
+        ("b", ", labels: {x: -}", "10.0.0.0/8, ten"),
+        ("c", "", "ten"),
+    )
+)
+
+
+def test_set_keeps_the_networks_beside_what_is_none(tmp_path: Path, topology: Topology) -> None:
+    file = tmp_path / "sets.yaml"
+    file.write_text(SETS, encoding="utf-8")
+    told: list[LabError] = []
+    found = load_resources([file], topology, left_out=told.append).network_sets
+    assert [(each.name, [str(net) for net in each.nets]) for each in found] == [
+        ("a", ["10.0.0.0/8", "fd00::/8"]),
+        ("c", []),
+    ]
+    faults = [
+        "[0].spec.nets[1] is not a network",
+        "[0].spec.nets[2] is not a network",
+        "[1].metadata.labels.x is not the value of a label",
+        "[1].spec.nets[1] is not a network",
+        "[2].spec.nets[0] is not a network",
+    ]
+    assert [fault in str(error) for fault, error in zip(faults, told, strict=True)] == [True] * len(faults)
+
+
+def test_entry_of_a_set_holds_the_networks_that_it_kept(tmp_path: Path, topology: Topology) -> None:
+    file = tmp_path / "sets.yaml"
+    file.write_text(SETS, encoding="utf-8")
+    entries = resource_entries([file], topology)
+    assert [entry["spec"] for entry in entries] == [{"nets": ["10.0.0.0/8", "fd00::/8"]}, {"nets": []}]
+
+
+def test_set_with_what_is_no_network_stops_a_run(tmp_path: Path, topology: Topology) -> None:
+    file = tmp_path / "sets.yaml"
+    file.write_text(SETS, encoding="utf-8")
+    with pytest.raises(LabErrors) as caught:
+        load_resources([file], topology)
+    assert len(caught.value.errors) == 5
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lab.document import parse_documents
 from lab.errors import LabError, Place, PolicyError
 from lab.policy.read.kinds import read_resource
+from lab.policy.read.source import Source
 from lab.topology import Topology
 
 SIDE = {
@@ -196,7 +197,7 @@ def spoiled(draw: st.DrawFn) -> Any:
 def read(resource: Any, topology: Topology) -> tuple[object, list[LabError]]:
     errors: list[LabError] = []
     documents = parse_documents(json.dumps(resource, ensure_ascii=False), "policy.json", PolicyError)
-    read = [read_resource(document, (), topology, {}, errors) for document in documents]
+    read = [read_resource(Source(document, (), errors, [], topology), {}) for document in documents]
     return next((each for each in read if each is not None), None), errors
 
 
