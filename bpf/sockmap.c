@@ -12,9 +12,12 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define OWN(type, base, member) (*(type *)((void *)(base) + (member)))
-#define FLAGS_IN_USER_DATA 7ULL // low bits of a pointer (net/sock.h: SK_USER_DATA_PTRMASK)
+#define FLAGS_IN_POINTER 7ULL   // low bits of some pointers (net/sock.h: SK_USER_DATA_PTRMASK)
 #define TCP_SEND_SHUTDOWN 2     // SEND_SHUTDOWN (net/sock.h)
 #define FILE_NONBLOCK 04000     // O_NONBLOCK
+#define PAGE_BYTES 4096         // larger pages only leave more to spare
+#define SPARE_PAGES 1024        // for what all CPUs may be asking for at the same time
+#define GROUP_LEVELS 8          // of cgroups that are looked at, from the reader's own upwards
 
 // A connection by what its ends chose at random: it stays the same through any NAT, and in any namespace.
 struct end {
@@ -122,6 +125,10 @@ INLINE int enter(struct bpf_sock_ops *context, u32 accepted)
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return 1;
+	if (OWN(u64, tcp, MEMBER_UPPER_PROTOCOL)) {
+		count(COUNT_SOCKETS_REFUSED, 1); // MPTCP; newer kernels do not take it either
+		return 1;
+	}
 	mine = OWN(u32, tcp, MEMBER_WRITE_SEQ);
 	theirs = OWN(u32, tcp, MEMBER_RCV_NXT);
 	fresh.own.initiator = fresh.peer.initiator = accepted ? theirs : mine;
@@ -194,11 +201,43 @@ INLINE int has_reader(u64 peer)
 	return word(socket + MEMBER_WAITERS) != socket + MEMBER_WAITERS || half(peer + MEMBER_LOCK_OWNED);
 }
 
-INLINE int is_short_of_memory(struct tcp_sock *tcp)
+#ifdef MEMBER_GROUP
+// Whether the reader's cgroup, or one above it, is near a limit: version 1 counts what is TCP's apart, version 2 does not.
+INLINE int is_near_limit(u64 reader, u32 size)
+{
+	u64 group = word(reader + MEMBER_GROUP) & ~FLAGS_IN_POINTER, counter, pages = size / PAGE_BYTES + SPARE_PAGES;
+
+	if (!group)
+		return 0;
+	counter = group + MEMBER_GROUP_MEMORY;
+#ifdef MEMBER_GROUP_TCP
+	if (half(group + MEMBER_GROUP_COUNTS_TCP) & 0xff)
+		counter = group + MEMBER_GROUP_TCP;
+#endif
+#pragma unroll
+	for (int level = 0; level < GROUP_LEVELS; level++) {
+		if (word(counter + MEMBER_COUNTED) + pages > word(counter + MEMBER_LIMIT))
+			return 1;
+		counter = word(counter + MEMBER_COUNTER_ABOVE);
+		if (!counter)
+			break;
+	}
+	return 0;
+}
+#endif
+
+// Whether the reader may be refused memory for a message: its writer would be told so by an error, where TCP waits.
+INLINE int is_short_of_memory(struct tcp_sock *tcp, u64 reader, u32 size)
 {
 	u64 pressure = OWN(u64, OWN(void *, tcp, MEMBER_PROTOCOL), MEMBER_PRESSURE);
 
-	return pressure && word(pressure);
+	if (pressure && word(pressure))
+		return 1;
+#ifdef MEMBER_GROUP
+	return is_near_limit(reader, size);
+#else
+	return 0;
+#endif
 }
 
 // What has to be so for a message to be redirected; where it is not, why.
@@ -209,17 +248,17 @@ INLINE int obstacle(struct flow *flow, struct tcp_sock *tcp, u32 size, u64 *queu
 	u64 peer, psock;
 	int empty;
 
+	if (!given || given->setting != SWITCH_REDIRECT)
+		return COUNT_PASSED_SWITCH;
 #ifdef NAIVE // what correctness costs is measured against this; it loses bytes, and nothing else uses it
 	return -1;
 #endif
-	if (!given || given->setting != SWITCH_REDIRECT)
-		return COUNT_PASSED_SWITCH;
 	if (!is_open(tcp))
 		return COUNT_PASSED_STATE;
 	if (!find_peer(flow))
 		return COUNT_PASSED_PEER;
 	peer = flow->sock;
-	psock = word(peer + MEMBER_USER_DATA) & ~FLAGS_IN_USER_DATA;
+	psock = word(peer + MEMBER_USER_DATA) & ~FLAGS_IN_POINTER;
 	if (word(peer + MEMBER_COOKIE) != flow->cookie || !psock)
 		return COUNT_PASSED_PEER;
 	empty = word(psock + MEMBER_QUEUE) == psock + MEMBER_QUEUE;
@@ -239,7 +278,7 @@ INLINE int obstacle(struct flow *flow, struct tcp_sock *tcp, u32 size, u64 *queu
 #endif
 	if (!empty && *queued + size > given->queue_bytes)
 		return COUNT_PASSED_QUEUE;
-	return is_short_of_memory(tcp) ? COUNT_PASSED_PRESSURE : -1;
+	return is_short_of_memory(tcp, peer, size) ? COUNT_PASSED_PRESSURE : -1;
 }
 
 INLINE int by_tcp(struct flow *flow, u32 why, u32 size)

@@ -15,7 +15,7 @@
 #define COUNT_PASSED_UNREAD 3    /* bytes given to TCP before have not been read yet */
 #define COUNT_PASSED_READER 4    /* somebody is inside recv() who may have seen bytes of TCP */
 #define COUNT_PASSED_QUEUE 5     /* the other end's queue is full */
-#define COUNT_PASSED_PRESSURE 6  /* TCP is short of memory */
+#define COUNT_PASSED_PRESSURE 6  /* TCP, or the cgroup of the other end, is short of memory */
 #define COUNT_PASSED_REFUSED 7   /* the kernel did not redirect */
 #define COUNT_PASSED_BYTES 8
 #define COUNT_REDIRECTED_MESSAGES 9

@@ -50,11 +50,21 @@ MEMBERS: Final = {
     "FILE": "socket.file",
     "WAITERS": "socket.wq.wait.head",
     "FILE_FLAGS": "file.f_flags",
+    "GROUP": "sock.sk_memcg",
+    "GROUP_MEMORY": "mem_cgroup.memory",
+    "GROUP_TCP": "mem_cgroup.tcpmem",
+    "GROUP_COUNTS_TCP": "mem_cgroup.tcpmem_active",
+    "COUNTED": "page_counter.usage",
+    "LIMIT": "page_counter.max",
+    "COUNTER_ABOVE": "page_counter.parent",
 }
 """What the programs read of the kernel's own structures, by the end of the macro that tells them where it is."""
 
-# Newer than the oldest kernel that this works on: without it the programs count themselves.
-_OPTIONAL: Final = ("QUEUED",)
+# QUEUED is newer than the oldest kernel that this works on: without it the programs count themselves. The others are
+# there where the kernel is built with cgroups that limit memory, and with their first version.
+_OPTIONAL: Final = frozenset(
+    {"QUEUED", "GROUP", "GROUP_MEMORY", "GROUP_TCP", "GROUP_COUNTS_TCP", "COUNTED", "LIMIT", "COUNTER_ABOVE"}
+)
 
 
 def macros(offsets: Mapping[str, int | None]) -> tuple[tuple[str, str], ...]:

@@ -65,8 +65,8 @@ class Programs:
         }
 
     def known(self) -> int:
-        """How many sockets are noted now."""
-        return len(list(self._maps["notes"].keys()))
+        """How many sockets are in the map now, or noted, whichever is more."""
+        return max(len(list(self._maps[name].keys())) for name in ("sockets", "notes"))
 
     def close(self) -> None:
         """Redirect nothing more and let no socket join; those that are in the map stay there until they close.

@@ -16,7 +16,6 @@ from dataplanes.api import BpfSource
 from dataplanes.sockmap import SockmapAccelerator
 from lab.bench.sidecar_load import Client, Load, LoadGenerator, Outcome, Protocol
 from lab.fabric.lab import Lab
-from lab.fabric.namespace_node import NamespaceNode
 from lab.policy.compile import compile_snapshots
 from lab.policy.resources import Resources
 from lab.sidecar.mesh import Mesh
@@ -165,15 +164,5 @@ class _Side:
         cgroup = self._lab.programs.cgroup
         assert cgroup is not None  # noqa: S101 - the accelerator has started
         lines = dict(line.split() for line in (cgroup / "cpu.stat").read_text(encoding="ascii").splitlines())
-        carried = sum(_sent(self._lab.hosts[name]) for name in (_CLIENT, _SERVER))
+        carried = sum(self._lab.hosts[name].carried() for name in (_CLIENT, _SERVER))
         return int(lines["usage_usec"]), carried, self._accelerator.evidence().counters["redirected.bytes"]
-
-
-def _sent(host: NamespaceNode) -> int:
-    """Bytes that the interfaces of a host have sent."""
-
-    def read() -> int:
-        text = Path("/proc/thread-self/net/dev").read_text(encoding="ascii")
-        return sum(int(line.split(":")[1].split()[8]) for line in text.splitlines()[2:])
-
-    return host.inside(read)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -152,6 +153,15 @@ class NamespaceNode:
     def interfaces(self) -> tuple[dict[str, Any], ...]:
         """The interfaces as the kernel tells them: pyroute2's link messages."""
         return self._read("get_links")
+
+    def carried(self) -> int:
+        """Bytes that its interfaces have sent, loopback and all."""
+
+        def read() -> int:
+            lines = Path("/proc/thread-self/net/dev").read_text(encoding="ascii").splitlines()[2:]
+            return sum(int(line.split(":")[1].split()[8]) for line in lines)
+
+        return self.inside(read)
 
     def addresses(self) -> tuple[dict[str, Any], ...]:
         """The addresses of all interfaces: pyroute2's address messages."""

@@ -21,7 +21,7 @@ def main() -> None:
         family = socket.AF_INET6 if ":" in order["address"] else socket.AF_INET
         try:
             if order["do"] == "listen":
-                listener = socket.socket(family)
+                listener = socket.socket(family, proto=order["protocol"])
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind((order["address"], order["port"]))
                 listener.listen(1024)
@@ -30,7 +30,7 @@ def main() -> None:
                 assert listener is not None
                 made, told = listener.accept()[0], 0
             else:
-                made, told = socket.socket(family), 0
+                made, told = socket.socket(family, proto=order["protocol"]), 0
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 made.bind(("", order["own"]))
                 if order["do"] == "begin":

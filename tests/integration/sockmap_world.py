@@ -41,6 +41,9 @@ workloads:
 
 LEGS: Final = ("veth-ipv4", "veth-ipv6", "loopback-ipv4", "loopback-ipv6")
 
+Protocols = tuple[int, int]
+"""Of the sockets that connect and of those that accept, as socket() takes them; 0 is TCP."""
+
 PATHS: Final = ("plain", "joined", "redirected")
 """By TCP alone; on sockets that are in the map, but by TCP; through the map."""
 
@@ -99,10 +102,10 @@ class World:
             yield Talkers(self.lab, leg, patience, stack)
 
     @contextmanager
-    def sockets(self, leg: Leg, port: int = 0) -> Iterator[Sockets]:
+    def sockets(self, leg: Leg, port: int = 0, protocols: Protocols = (0, 0)) -> Iterator[Sockets]:
         """Connected sockets of programs in the leg's hosts, in this process's hands."""
         with ExitStack() as stack:
-            yield Sockets(self.lab, leg, stack, port)
+            yield Sockets(self.lab, leg, stack, port, protocols)
 
 
 class Talkers:
@@ -130,6 +133,11 @@ class Talkers:
         near, far = (self._told(role)["ends"] for role in (0, 1))
         return list(zip(near, far, strict=True))
 
+    def move(self, group: Path) -> None:
+        """Put both programs into a cgroup."""
+        for end in self._ends:
+            (group / "cgroup.procs").write_text(str(end.pid))
+
     def _ask(self, role: int, order: Mapping[str, Any]) -> Any:
         self._tell(role, order)
         return self._told(role)
@@ -149,10 +157,11 @@ class Talkers:
 class Sockets:
     """Makes pairs of connected sockets on a leg; ``port`` 0 lets the kernel choose where the far end listens."""
 
-    def __init__(self, lab: Lab, leg: Leg, stack: ExitStack, port: int = 0) -> None:
+    def __init__(self, lab: Lab, leg: Leg, stack: ExitStack, port: int = 0, protocols: Protocols = (0, 0)) -> None:
         self.leg = leg
         self._stack = stack
         self._near, self._far = (self._broker(lab, host) for host in (leg.near, leg.far))
+        self._protocols = dict(zip((self._near, self._far), protocols, strict=True))
         self._listener, self._port = self._order(self._far, "listen", port)
 
     def pair(self, own_port: int = 0) -> tuple[socket.socket, socket.socket]:
@@ -181,7 +190,13 @@ class Sockets:
         return own
 
     def _order(self, broker: socket.socket, what: str, port: int, own_port: int = 0) -> tuple[socket.socket, int]:
-        order = {"do": what, "address": self.leg.address, "port": port, "own": own_port}
+        order = {
+            "do": what,
+            "address": self.leg.address,
+            "port": port,
+            "own": own_port,
+            "protocol": self._protocols[broker],
+        }
         broker.send(json.dumps(order).encode())
         message, descriptors, _, _ = socket.recv_fds(broker, 4096, 1)
         told = json.loads(message)

@@ -8,24 +8,24 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 from sockmap_world import LEGS, Sockets, World, leg_of, topology, world
 
-from dataplanes.api import DataplaneError, Node
+from dataplanes.api import DataplaneError
 from dataplanes.sockmap import SockmapAccelerator
 from lab.fabric.lab import Lab
-from lab.fabric.namespace_node import NamespaceNode
 from lab.policy.compile import compile_snapshots
 from lab.policy.load import load_resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
+STATE_OF_A_SOCKET = "kmalloc-1k"  # what the kernel keeps beside each socket of a map: 696 bytes on 6.18
 QUEUE = 8 << 20
 LARGEST_MESSAGE = 1 << 20  # one sk_msg holds 17 fragments of at most 32 KiB each
 
@@ -40,11 +40,6 @@ def sockmap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def sockets(sockmap: World) -> Iterator[Sockets]:
     with sockmap.sockets(sockmap.leg("veth-ipv4")) as made:
         yield made
-
-
-def carried(host: NamespaceNode) -> int:
-    """Bytes that the interfaces of a host have sent, loopback and all."""
-    return sum(link.get("stats64", {})["tx_bytes"] for link in host.interfaces())
 
 
 def exchange(near: socket.socket, far: socket.socket, data: bytes, times: int) -> None:
@@ -84,10 +79,10 @@ def test_redirected_bytes_are_counted_and_seen_on_no_interface(sockmap: World, l
     hosts = [sockmap.lab.hosts[name] for name in {where.near, where.far}]
     with sockmap.sockets(where) as sockets:
         near, far = sockets.pair()
-        before, counted = sum(map(carried, hosts)), sockmap.counters()["redirected.bytes"]
+        before, counted = sum(host.carried() for host in hosts), sockmap.counters()["redirected.bytes"]
         exchange(near, far, bytes(10_000), 20)
         told = sockmap.counters()["redirected.bytes"] - counted
-        seen = sum(map(carried, hosts)) - before
+        seen = sum(host.carried() for host in hosts) - before
     assert told == 2 * 20 * 10_000
     assert seen < 10_000
 
@@ -98,9 +93,9 @@ def test_suspended_everything_is_on_the_wire_and_nothing_counts_as_redirected(so
         near, far = sockets.pair()
         exchange(near, far, b"fast", 1)
         sockmap.accelerator.suspend()
-        before, counted = carried(sockmap.lab.hosts[where.near]), sockmap.counters()
+        before, counted = sockmap.lab.hosts[where.near].carried(), sockmap.counters()
         exchange(near, far, bytes(1000), 20)
-        seen = carried(sockmap.lab.hosts[where.near]) - before
+        seen = sockmap.lab.hosts[where.near].carried() - before
         after = sockmap.counters()
         sockmap.accelerator.resume()
         assert seen > 20 * 1000
@@ -200,22 +195,10 @@ def test_a_connection_that_is_reset_is_so_at_the_other_end(sockets: Sockets) -> 
         near.recv(1)
 
 
-def test_a_full_map_leaves_the_rest_to_tcp(tmp_path: Path) -> None:
-    class Small(SockmapAccelerator):
-        sockets: ClassVar[int] = 8
-
-    with world(tmp_path, Small) as small, small.sockets(small.leg("veth-ipv4")) as sockets:
-        pairs = [sockets.pair() for _ in range(10)]
-        for near, far in pairs:
-            exchange(near, far, b"all the same", 3)
-        counters = small.counters()
-        assert counters["sockets.joined"] == 8
-        assert counters["sockets.refused"] == 12
-        assert counters["redirected.messages"] == 4 * 2 * 3
-        for each in pairs[0]:
-            each.close()
-        exchange(*sockets.pair(), b"there is room", 1)
-        assert small.counters()["sockets.joined"] > 8
+def kernel_objects(kind: str) -> int:
+    """How many objects of a kind the kernel has now."""
+    lines = Path("/proc/slabinfo").read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.split()[0] == kind), 0)
 
 
 def test_ten_thousand_connections_leave_nothing_behind(sockmap: World) -> None:
@@ -226,12 +209,18 @@ def test_ten_thousand_connections_leave_nothing_behind(sockmap: World) -> None:
         "early": [True] * 2,
     }
     before = sockmap.counters()["sockets.joined"]
+    kinds = {kind: kernel_objects(kind) for kind in ("TCP", STATE_OF_A_SOCKET)}
     with sockmap.talkers(leg) as talkers:
         for _ in range(10):
             outcomes = talkers.play([shape] * 1000)
             assert all(near["received"][0] == far["received"][0] == 64 for near, far in outcomes)
     assert sockmap.counters()["sockets.joined"] - before == 20_000
     assert sockmap.accelerator.known() == 0
+    # What else runs on the machine has some hundred sockets; of 20,000 no tenth may be left.
+    deadline = time.monotonic() + 10
+    while any(kernel_objects(kind) - first > 2000 for kind, first in kinds.items()):
+        assert time.monotonic() < deadline, "the kernel has kept what belonged to sockets that are gone"
+        time.sleep(0.1)
 
 
 def test_stopped_it_redirects_nothing_and_the_sockets_go_on(tmp_path: Path) -> None:
@@ -243,9 +232,9 @@ def test_stopped_it_redirects_nothing_and_the_sockets_go_on(tmp_path: Path) -> N
         near.sendall(b", then by TCP")
         assert receive(far, 19) == b"queued, then by TCP"
         where = short.lab.hosts["x/near"]
-        before = carried(where)
+        before = where.carried()
         exchange(near, far, bytes(1000), 10)
-        assert carried(where) - before > 10_000
+        assert where.carried() - before > 10_000
         with pytest.raises(DataplaneError, match="stopped"):
             short.accelerator.evidence()
 
@@ -274,9 +263,9 @@ def test_its_loader_killed_connections_go_on_and_new_ones_go_by_tcp(tmp_path: Pa
             os.close(tell)
             assert os.read(ready, 1) == b"!"
             near, far = sockets.pair()
-            before = carried(lab.hosts["x/near"])
+            before = lab.hosts["x/near"].carried()
             exchange(near, far, bytes(10_000), 5)
-            assert carried(lab.hosts["x/near"]) - before < 10_000
+            assert lab.hosts["x/near"].carried() - before < 10_000
             near.sendall(b"queued")
         finally:
             os.kill(loader, signal.SIGKILL)
@@ -285,45 +274,6 @@ def test_its_loader_killed_connections_go_on_and_new_ones_go_by_tcp(tmp_path: Pa
         assert receive(far, 6) == b"queued"
         exchange(near, far, bytes(10_000), 5)
         near, far = sockets.pair()
-        before = carried(lab.hosts["x/near"])
+        before = lab.hosts["x/near"].carried()
         exchange(near, far, bytes(10_000), 5)
-        assert carried(lab.hosts["x/near"]) - before > 50_000
-
-
-def on_another_kernel(changes: Mapping[str, str | None]) -> type[SockmapAccelerator]:
-    """The accelerator on a kernel that has no such member, or another one in its place."""
-
-    class Kernel:
-        def __init__(self, node: Node) -> None:
-            self._node = node
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._node, name)
-
-        def member_offsets(self, paths: Sequence[str]) -> dict[str, int | None]:
-            wanted = {path: changes.get(path, path) for path in paths}
-            found = self._node.member_offsets([other for other in wanted.values() if other])
-            return {path: found[other] if other else None for path, other in wanted.items()}
-
-    class Elsewhere(SockmapAccelerator):
-        def __init__(self, node: Node) -> None:
-            super().__init__(Kernel(node))
-
-    return Elsewhere
-
-
-def test_a_kernel_that_counts_no_queue_has_its_queues_bounded_all_the_same(tmp_path: Path) -> None:
-    older = on_another_kernel({"sk_psock.msg_tot_len": None})
-    with world(tmp_path, older) as made, made.sockets(made.leg("veth-ipv4")) as sockets:
-        exchange(*sockets.pair(), b"as before", 5)
-        assert made.counters()["redirected.messages"] == 10
-        test_a_writer_whose_reader_sleeps_is_stopped_as_by_tcp(made, sockets)
-
-
-def test_when_memory_is_short_tcp_has_it(tmp_path: Path) -> None:
-    # Numbers that are never 0 stand where the kernel tells whether TCP is short of memory.
-    short = on_another_kernel({"proto.memory_pressure": "proto.sysctl_mem"})
-    with world(tmp_path, short) as made, made.sockets(made.leg("veth-ipv4")) as sockets:
-        exchange(*sockets.pair(), bytes(1000), 5)
-        counters = made.counters()
-        assert (counters["redirected.messages"], counters["passed.pressure"]) == (0, 10)
+        assert lab.hosts["x/near"].carried() - before > 50_000

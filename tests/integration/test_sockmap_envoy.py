@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from sockmap_world import World, world
-from test_sockmap import carried, exchange
+from test_sockmap import exchange
 
 from lab.bench.sidecar_load import Load, LoadGenerator, compiled_load
 from lab.policy.compile import compile_snapshots
@@ -36,11 +36,11 @@ def test_all_three_legs_through_two_envoys_skip_the_stack(meshed: tuple[World, M
         near, far = sockets.pair()
         exchange(near, far, b"warm", 1)
         hosts = [made.lab.hosts[name] for name in ("x/near", "x/far")]
-        before, counted = sum(map(carried, hosts)), made.counters()["redirected.bytes"]
+        before, counted = sum(host.carried() for host in hosts), made.counters()["redirected.bytes"]
         exchange(near, far, bytes(10_000), 20)
         # From the application to its sidecar, from that to the other, and on to the application there; and back.
         assert made.counters()["redirected.bytes"] - counted >= 3 * 2 * 20 * 10_000
-        assert sum(map(carried, hosts)) - before < 10_000
+        assert sum(host.carried() for host in hosts) - before < 10_000
 
 
 def test_an_envoy_that_dies_is_the_same_to_its_client_with_and_without(tmp_path: Path) -> None:

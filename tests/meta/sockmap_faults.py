@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import test_sockmap as sound
 import test_sockmap_integrity as whole
+import test_sockmap_refusals as refusals
 from sockmap_world import World
 
 from dataplanes.api import BpfSource, Snapshot, SnapshotDelta
@@ -147,6 +148,11 @@ FAULTS = (
         "forgets-no-note",
         (("		notes.delete(&flow->own);\n	return 1;", "		return 1;\n	return 1;"),),
         sound.test_ten_thousand_connections_leave_nothing_behind,
+    ),
+    Fault(
+        "fails-when-a-cgroup-is-full",
+        (("	return is_near_limit(reader, size);\n", "	return 0;\n"),),
+        lambda world: refusals.overrun_with_little_memory(world, PATIENCE),
     ),
     Fault("naive", (), _STOPPED, (("NAIVE", "1"),)),
 )
