@@ -18,15 +18,32 @@ from lab.document import Document
 from lab.errors import LabError
 from lab.schema import StrictModel, validate
 
-__all__ = ["ACCELERATOR", "DATAPLANE", "SIDECAR", "EvidenceModel", "ExpectedEvidence", "Told", "read_evidence", "unmet"]
+__all__ = [
+    "ACCELERATOR",
+    "DATAPLANE",
+    "INTERFACES",
+    "SIDECAR",
+    "EvidenceModel",
+    "ExpectedEvidence",
+    "Growth",
+    "Told",
+    "growth",
+    "read_evidence",
+    "unmet",
+]
 
 DATAPLANE, ACCELERATOR = "dataplane", "accelerator"
 """Whichever dataplane is judged, and each accelerator that is asked; in a bundle it is named instead."""
 SIDECAR = "sidecar"
 """The Envoy of a workload, which stands in the node's place with a dot for its slash."""
+INTERFACES = "interfaces"
+"""Those of a workload with a sidecar, loopback and all: what went through the sockets' own stack."""
 
 Told = Mapping[tuple[str, str], Evidence]
-"""Evidence by node and plugin: DATAPLANE, the name of an accelerator, or SIDECAR."""
+"""Evidence by node and plugin: DATAPLANE, the name of an accelerator, SIDECAR, or INTERFACES."""
+
+Growth = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""By how much counters grew: by who tells it, where, and which."""
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -99,3 +116,13 @@ def read_evidence(document: Document) -> tuple[ExpectedEvidence, ...]:
 def unmet(expected: Iterable[ExpectedEvidence], before: Told, after: Told) -> tuple[str, ...]:
     """All that does not hold, a sentence each."""
     return tuple(reason for each in expected if (reason := each.unmet(before, after)) is not None)
+
+
+def growth(before: Told, after: Told) -> Growth:
+    """By how much each counter that is there afterwards has grown."""
+    grown: dict[str, dict[str, dict[str, int]]] = {}
+    for (place, plugin), told in after.items():
+        first = before.get((place, plugin), Evidence()).counters
+        moved = {name: value - first.get(name, 0) for name, value in sorted(told.counters.items())}
+        grown.setdefault(plugin, {})[place] = moved
+    return grown

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from dataplanes.api import Accelerator, Dataplane, Evidence
 from lab.conformance.claims import claims
-from lab.conformance.evidence import unmet
+from lab.conformance.evidence import INTERFACES, SIDECAR, Told, growth, unmet
 from lab.conformance.plugins import NodePlugins
 from lab.conformance.results import Results
 from lab.conformance.rollout import Rollout
@@ -150,11 +151,21 @@ class Harness:
         """Apply, send, and compare with the oracle; ``unproven`` tells what accelerators claim and have not done."""
         self.apply(resources)
         verdicts = Oracle(self.topology, resources).verdicts(flows)
-        before = self.acceleration()
+        before = self._proof()
         seen = self.observe(flows)
-        expected = claims(self.topology, self.accelerators, flows, seen)
-        self.unproven = unmet(expected, before, self.acceleration()) if expected else ()
-        return Results.of(flows, verdicts, [each.verdict for each in seen])
+        after = self._proof()
+        self.unproven = unmet(claims(self.topology, self.accelerators, flows, seen), before, after)
+        return replace(Results.of(flows, verdicts, [each.verdict for each in seen]), evidence=growth(before, after))
+
+    def _proof(self) -> Told:
+        """What sidecars, the interfaces of their workloads, and accelerators have counted so far."""
+        sidecars = {name: _moved(told) for name, told in self.sidecars().items()}
+        interfaces = {name: Evidence({"bytes": self.lab.hosts[name].carried()}) for name in sidecars}
+        return {
+            **{(name, SIDECAR): told for name, told in sidecars.items()},
+            **{(name, INTERFACES): told for name, told in interfaces.items()},
+            **self.acceleration(),
+        }
 
     def evidence(self) -> Mapping[str, Evidence]:
         """What each node's dataplane tells of itself, by node name; of one that fails at this, how it fails."""
@@ -167,6 +178,11 @@ class Harness:
             for node, plugins in self._plugins.items()
             for accelerator in self.accelerators
         }
+
+
+def _moved(told: Evidence) -> Evidence:
+    """Only counters that have counted anything: a sidecar has very many."""
+    return Evidence({name: count for name, count in told.counters.items() if count})
 
 
 def _told(ask: Callable[[], Evidence]) -> Evidence:

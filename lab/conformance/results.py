@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from lab.conformance.evidence import Growth
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
 from lab.topology import Flow
 from lab.topology.flows_file import flow_to_dict
@@ -49,9 +50,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The rows of one run, in the order of its flows."""
+    """The rows of one run, in the order of its flows, and what sidecars and accelerators counted meanwhile."""
 
     rows: tuple[Row, ...]
+    evidence: Growth = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -89,7 +91,8 @@ class Results:
 
     def to_dict(self) -> dict[str, object]:
         """The whole result as JSON holds it."""
-        return {"rows": [row.to_dict() for row in self.rows], "summary": self.summary()}
+        told: dict[str, object] = {"rows": [row.to_dict() for row in self.rows], "summary": self.summary()}
+        return told | ({"evidence": self.evidence} if self.evidence else {})
 
 
 def decision_to_dict(decision: Decision) -> dict[str, object]:

@@ -6,22 +6,47 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from lab.conformance.evidence import INTERFACES, SIDECAR, Growth
 from lab.conformance.results import Results, Row
 from lab.conformance.wording import decision_text, flow_text
-from lab.report.terminal import say
+from lab.report.terminal import complain, say
 
-__all__ = ["print_results", "table_lines"]
+__all__ = ["evidence_lines", "print_results", "table_lines"]
 
+ORDER_VIOLATED = "order.violated"
+"""Told although it stands still, which is what it has to do."""
 HEADINGS = ("from", "to", "flow", "family", "expected", "observed", "", "decided by")
 
 
 def print_results(results: Results, output: str) -> None:
-    """Print results as ``table`` or ``json``; with JSON nothing else goes to stdout."""
+    """Print results as ``table`` or ``json``; with JSON nothing else goes to stdout.
+
+    With a table, evidence is told on stderr.
+    """
     if output == "json":
         say(json.dumps(results.to_dict(), indent=1))
         return
     counts = ", ".join(f"{count} {word}" for word, count in results.summary().items())
     say("\n".join((*table_lines([_cells(row) for row in results.rows], HEADINGS), counts)))
+    for line in evidence_lines(results.evidence):
+        complain(f"evidence: {line}")
+
+
+def evidence_lines(evidence: Growth) -> Iterator[str]:
+    """What was counted while flows were sent: of all sidecars together, and of each accelerator on each node."""
+    if sidecars := evidence.get(SIDECAR):
+        grown = [each for counters in sidecars.values() for each in counters.items()]
+        through, forbidden, shaken = (
+            sum(count for name, count in grown if name.endswith(ending))
+            for ending in ("rbac.allowed", "rbac.denied", "ssl.handshake")
+        )
+        carried = sum(counters["bytes"] for counters in evidence[INTERFACES].values())
+        yield f"{len(sidecars)} sidecars: {through} let through, {forbidden} forbidden, {shaken} ends of TLS"
+        yield f"interfaces of their workloads: {carried} bytes sent"
+    for plugin in sorted(evidence.keys() - {SIDECAR, INTERFACES}):
+        for node, counters in sorted(evidence[plugin].items()):
+            told = [f"{name} {count}" for name, count in counters.items() if count or name == ORDER_VIOLATED]
+            yield f"{node}: {plugin}: {', '.join(told) or 'nothing was counted'}"
 
 
 def table_lines(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> Iterator[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -127,3 +128,25 @@ def test_full_disk_for_the_counterexample_is_told_after_the_rows(tmp_path: Path)
     assert "282 mismatches" in ended.stdout
     assert ended.stderr.startswith("policylab: policylab-report: the report cannot be written")
     assert ended.stderr.count("\n") == 1
+
+
+NO_CGROUPS = """
+for place in $(awk '$3 == "cgroup2" { print $2 }' /proc/mounts); do umount "$place"; done
+"""
+
+
+def test_without_cgroup_v2_sockmap_is_refused_and_the_rest_works(tmp_path: Path) -> None:
+    (tmp_path / "flows.yaml").write_text(
+        "- {from: shop/frontend, to: shop/cart, protocol: TCP, port: 8080, http: {method: GET, path: /}}\n"
+    )
+    verify = f"{POLICYLAB} verify sidecars --flows flows.yaml --dataplane iptables"
+    told = in_private_mounts(f"{NO_CGROUPS} {POLICYLAB} doctor", tmp_path)
+    assert re.search(r"cgroup v2 +no +--accelerator sockmap", told.stdout)
+    assert told.returncode == 0
+    with_it = in_private_mounts(f"{NO_CGROUPS} {verify} --accelerator sockmap", tmp_path)
+    assert (with_it.returncode, with_it.stdout) == (3, "")
+    assert "no cgroup v2" in with_it.stderr
+    assert "run without the accelerator" in with_it.stderr
+    without = in_private_mounts(f"{NO_CGROUPS} {verify}", tmp_path)
+    assert without.returncode == 0, without.stderr
+    assert "1 rows, 1 allowed, 0 denied, 0 mismatches, 0 inconclusive" in without.stdout

@@ -3,17 +3,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from shell_world import policylab
+
+from lab.schemas import load_schema
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 FLOWS = """
 - {from: shop/frontend, to: shop/cart, protocol: TCP, port: 8080, http: {method: GET, path: /}}
 - {from: ops/batch, to: data/db, protocol: TCP, port: 5432}
+"""
+REFUSED = """
+- {from: shop/frontend, to: shop/cart, protocol: TCP, port: 8080, http: {method: PUT, path: /}}
+- {from: ops/monitor, to: shop/cart, protocol: TCP, port: 8080, http: {method: GET, path: /}}
+"""
+READ_ONLY = """
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: read-only, namespace: shop}
+spec:
+  selector: app == 'cart'
+  ingress: [{action: Allow, protocol: TCP, source: {selector: app == 'frontend'}, http: {methods: [GET]}}]
 """
 IDLE = """
 from dataclasses import replace
@@ -52,3 +68,28 @@ def test_requests_are_judged_the_same_and_acceleration_is_proven(
     assert ended.returncode == (1 if idle else 0), ended.stderr
     told = "accelerated in name only: node-1: idle-sockmap counter redirected.bytes must have grown"
     assert (told in ended.stderr) == idle
+    assert "evidence: 6 sidecars: 1 let through, 0 forbidden" in ended.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--accelerator", "sockmap")], ids=["without", "sockmap"])
+def test_evidence_tells_refused_requests_and_where_bytes_went(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "flows.yaml").write_text(FLOWS + REFUSED)
+    (tmp_path / "policy.yaml").write_text(READ_ONLY)
+    ended = policylab(
+        tmp_path,
+        *("verify", "sidecars", "policy.yaml", "--flows", "flows.yaml", "--dataplane", "iptables"),
+        *("--output", "json", *words),
+    )
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads(ended.stdout)
+    Draft202012Validator(load_schema("results")).validate(results)
+    evidence = results["evidence"]
+    # One request got 403; the connection that the dataplane denies was never a request.
+    assert evidence["sidecar"]["shop/cart"]["http.inbound-http1.rbac.denied"] == 1
+    assert evidence["sidecar"]["shop/cart"]["http.inbound-http1.rbac.allowed"] == 1
+    assert evidence["interfaces"]["shop/cart"]["bytes"] > 0
+    if not words:
+        assert evidence.keys() == {"sidecar", "interfaces"}
+        return
+    assert evidence["sockmap"]["node-1"]["redirected.bytes"] > 0
+    assert evidence["sockmap"]["node-1"]["order.violated"] == 0
