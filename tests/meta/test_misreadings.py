@@ -19,7 +19,9 @@ from policy_misreadings import POLICY_MISREADINGS
 from request_misreadings import REQUEST_MISREADINGS
 from rule_misreadings import RULE_MISREADINGS
 
+from dataplanes.api import Dataplane
 from dataplanes.iptables import IptablesDataplane
+from dataplanes.nftables import NftablesDataplane
 from lab.conformance.case import Case, load_cases
 from lab.conformance.harness import Harness
 from lab.conformance.scenario import LoadedScenario
@@ -43,23 +45,24 @@ ALL = (
 class Labs:
     """One open lab a topology: a misread topology is another one."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, dataplane: type[Dataplane]) -> None:
         self._stack = stack
+        self._dataplane = dataplane
         self._open: list[Harness] = []
 
     def observe(self, topology: Topology, resources: Resources, flows: tuple[Flow, ...]) -> list[str]:
         harness = next((each for each in self._open if each.topology == topology), None)
         if harness is None:
-            harness = self._stack.enter_context(Harness(topology, IptablesDataplane))
+            harness = self._stack.enter_context(Harness(topology, self._dataplane))
             self._open.append(harness)
         harness.apply(resources)
         return [seen.verdict for seen in harness.observe(flows)]
 
 
-@pytest.fixture(scope="module")
-def labs() -> Iterator[Labs]:
+@pytest.fixture(scope="module", params=[IptablesDataplane, NftablesDataplane], ids=lambda found: found.name)
+def labs(request: pytest.FixtureRequest) -> Iterator[Labs]:
     with ExitStack() as stack:
-        yield Labs(stack)
+        yield Labs(stack, request.param)
 
 
 def steps(case: Case) -> Iterator[tuple[LoadedScenario, list[str]]]:
