@@ -10,8 +10,10 @@ from dataclasses import asdict
 import click
 
 from lab.errors import HostError
-from lab.fabric.apt import apt_install
-from lab.fabric.host import Finding, examine, fitness
+from lab.fabric.apt import APT, apt_install
+from lab.fabric.finding import Finding
+from lab.fabric.host import examine, fitness
+from lab.fabric.host_nodes import KINDS
 from lab.report.terminal import say
 
 __all__ = ["doctor", "mending", "table"]
@@ -21,7 +23,6 @@ _CONCLUSIONS = {
     "no": "A lab of network namespaces cannot work here.",
     "inconclusive": "Whether a lab of network namespaces can work here could not be told.",
 }
-_APT = apt_install("")
 
 
 @click.command(short_help="Tell what this host can and cannot do.")
@@ -48,10 +49,11 @@ def doctor(context: click.Context, output: str) -> None:
 
 
 def mending(findings: Iterable[Finding]) -> list[str]:
-    """The commands that mend what is missing, with all Debian packages in one."""
-    mends = list(dict.fromkeys(finding.mend for finding in findings if finding.mend and finding.state != "yes"))
-    packages = [mend.removeprefix(_APT) for mend in mends if mend.startswith(_APT)]
-    others = [mend for mend in mends if not mend.startswith(_APT)]
+    """The commands that mend what is missing, with all Debian packages in one; kinds of node have their own."""
+    lacking = [finding for finding in findings if finding.state != "yes" and finding.needed_for != KINDS]
+    mends = list(dict.fromkeys(finding.mend for finding in lacking if finding.mend))
+    packages = dict.fromkeys(word for mend in mends if mend.startswith(APT) for word in mend.removeprefix(APT).split())
+    others = [mend for mend in mends if not mend.startswith(APT)]
     return ([apt_install(*packages)] if packages else []) + others
 
 

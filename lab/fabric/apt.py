@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-__all__ = ["apt_install"]
+__all__ = ["APT", "apt_install"]
+
+APT = "apt-get update && apt-get install --no-install-recommends "
+"""What stands before the packages, also where no list of them was ever fetched."""
 
 
 def apt_install(*packages: str) -> str:
-    """The command that installs Debian packages, also where no list of them was ever fetched."""
-    return f"apt-get update && apt-get install --no-install-recommends {' '.join(packages)}"
+    """The command that installs Debian packages."""
+    return APT + " ".join(packages)

@@ -20,7 +20,7 @@ from docker.errors import DockerException
 
 from lab.errors import HostError
 from lab.fabric.apt import apt_install
-from lab.fabric.host import last_line, which
+from lab.fabric.finding import last_line, which
 from lab.fabric.namespace import aside, new_namespace
 from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.programs import Programs

@@ -10,29 +10,22 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 from lab.errors import HostError, LabError
 from lab.fabric.apt import apt_install
 from lab.fabric.bpf.bcc_process import BCC_FOLDER
 from lab.fabric.bpf.headers import find_headers
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
-from lab.fabric.cache import cache_place
+from lab.fabric.finding import Finding, State, last_line
+from lab.fabric.host_nodes import CORE, examine_nodes
 
-__all__ = ["CORE", "Finding", "State", "capabilities", "dump", "examine", "fitness", "last_line", "which"]
-
-State = Literal["yes", "no", "inconclusive"]
-
-# Without one of these not even a lab of network namespaces can work.
-CORE = ("network namespaces", "veth", "AF_PACKET")
+__all__ = ["capabilities", "dump", "examine", "fitness"]
 
 # The oldest kernel of the matrix that the suite is held to.
 OLDEST_KERNEL = (5, 10)
@@ -49,28 +42,9 @@ _SIDECARS = "topologies with sidecars"
 _TRIALS_SECONDS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that the host can do or cannot, or of which that could not be told.
-
-    Attributes:
-        name: what was looked for.
-        state: ``yes``, ``no`` or ``inconclusive``.
-        detail: what was seen, in a few words.
-        needed_for: the commands or dataplanes that need it.
-        mend: what makes a ``no`` a ``yes``, where one command does and something uses it already.
-    """
-
-    name: str
-    state: State
-    detail: str
-    needed_for: str
-    mend: str | None = None
-
-
 def examine() -> tuple[Finding, ...]:
     """Look at this host; takes a second or two, changes nothing on it, and needs no root to answer."""
-    return (
+    found = (
         _root(),
         _kernel(),
         *_trials(),
@@ -81,10 +55,8 @@ def examine() -> tuple[Finding, ...]:
         _bcc(),
         _headers(),
         *_sidecars(),
-        _docker(),
-        _busybox(),
-        *_machines(),
     )
+    return (*found, *examine_nodes(found))
 
 
 def fitness(findings: Iterable[Finding]) -> State:
@@ -117,11 +89,6 @@ def _trials() -> tuple[Finding, ...]:
 def dump(findings: Iterable[Finding]) -> str:
     """Findings as JSON text, the way that trials hand them over."""
     return json.dumps([asdict(finding) for finding in findings])
-
-
-def last_line(text: str) -> str:
-    """The last line of a command's complaint that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _root() -> Finding:
@@ -195,85 +162,6 @@ def _sidecars() -> Iterator[Finding]:
         except PackageNotFoundError:
             mend = f"{sys.executable} -m pip install {package}"
             yield Finding(name, "no", f"no package {package}", _SIDECARS, mend)
-
-
-def _machines() -> Iterator[Finding]:
-    """What nodes that are virtual machines need: an emulator, ssh, kernels; with KVM they are faster."""
-    needed = "machine nodes"
-    for command, package in (
-        (f"qemu-system-{platform.machine()}", "qemu-system-x86"),
-        ("ssh", "openssh-client"),
-        ("sshd", "openssh-server"),
-        ("depmod", "kmod"),
-        ("apt-get", "apt"),
-    ):
-        path = which(command)
-        if path is None:
-            yield Finding(command, "no", f"no command {command}", needed, apt_install(package))
-        else:
-            yield Finding(command, "yes", path, needed)
-    yield _tun()
-    yield _kvm()
-
-
-def _tun() -> Finding:
-    """Whether taps can be had, by which machines are wired."""
-    try:
-        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        state: State = "inconclusive" if isinstance(error, PermissionError) else "no"
-        return Finding("tap", state, f"/dev/net/tun: {error.strerror}", "machine nodes", "modprobe tun")
-    return Finding("tap", "yes", "/dev/net/tun opens", "machine nodes")
-
-
-def _kvm() -> Finding:
-    """Whether /dev/kvm may be opened; whether guests run well under it a lab with a machine tries."""
-    needed = "fast machine nodes"
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return Finding("KVM", "no", f"/dev/kvm: {error.strerror}; machines are emulated", needed)
-    known = next(cache_place().glob("acceleration-*"), None)
-    if known is None:
-        return Finding("KVM", "inconclusive", "/dev/kvm opens; the first lab with a machine tries a guest", needed)
-    runs = known.read_text(encoding="ascii") == "kvm"
-    said = "a guest ran" if runs else "/dev/kvm opens, but a guest did not run; machines are emulated"
-    return Finding("KVM", "yes" if runs else "no", said, needed)
-
-
-def _docker() -> Finding:
-    needed = "container nodes"
-    address = os.environ.get("DOCKER_HOST", "")
-    if address and not address.startswith("unix://"):
-        return Finding("Docker", "no", f"DOCKER_HOST={address} is not on this host", needed, "unset DOCKER_HOST")
-    path = address.removeprefix("unix://") or "/var/run/docker.sock"
-    if not address and not Path(path).exists():
-        if which("dockerd") is None:
-            return Finding("Docker", "no", "no daemon runs, no command dockerd", needed, apt_install("docker.io"))
-        return Finding("Docker", "yes", "no daemon runs: a lab starts one of its own", needed)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
-        daemon.settimeout(5)
-        try:
-            daemon.connect(path)
-            daemon.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
-            answer = daemon.recv(64)
-        except OSError as error:
-            state: State = "inconclusive" if isinstance(error, PermissionError) else "no"
-            return Finding("Docker", state, f"{path}: {error.strerror or error}", needed)
-    line = answer.decode("ascii", "replace").partition("\r\n")[0]
-    return Finding("Docker", "yes" if " 200 " in line else "no", f"{path}: {line}", needed)
-
-
-def _busybox() -> Finding:
-    needed, path = "container and machine nodes", which("busybox")
-    if path is None:
-        return Finding("busybox", "no", "no command busybox", needed, apt_install("busybox-static"))
-    return Finding("busybox", "yes", path, needed)
-
-
-def which(command: str) -> str | None:
-    """Where a command is found, also where system tools lie that are not in every user's path."""
-    return shutil.which(command, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def _exists(name: str, place: Path, needed_for: str) -> Finding:

@@ -21,7 +21,8 @@ from pathlib import Path
 from lab.errors import BpfError
 from lab.fabric.apt import apt_install
 from lab.fabric.bpf import BpfProgram, ProgramKind, XdpMode, attach_xdp
-from lab.fabric.host import Finding, State, capabilities, dump, last_line
+from lab.fabric.finding import Finding, State, last_line
+from lab.fabric.host import capabilities, dump
 
 __all__ = ["main", "try_all"]
 

@@ -7,7 +7,8 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from lab.fabric.host import Finding, examine, fitness
+from lab.fabric.finding import Finding
+from lab.fabric.host import examine, fitness
 
 # The parts of the host that a lab has no business in, each as a command that prints it.
 HOST_STATE = (

@@ -9,8 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from lab.cli import doctor as command
+from lab.fabric import host_nodes
 from lab.fabric.apt import apt_install
-from lab.fabric.host import CORE, Finding, State, examine, fitness
+from lab.fabric.finding import Finding, State
+from lab.fabric.host import examine, fitness
+from lab.fabric.host_nodes import CORE
 
 GOOD = tuple(Finding(name, "yes", "tried", "every lab") for name in CORE)
 NO_TOOLS = (
@@ -52,3 +55,36 @@ def test_this_host_is_examined_without_a_word_from_its_user() -> None:
     findings = examine()
     assert {"root", "kernel", "network namespaces", "cgroup v2", "BPF"} <= {finding.name for finding in findings}
     assert all(finding.detail for finding in findings)
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, *commands: str) -> dict[str, Finding]:
+    """What is found where these commands are not there."""
+    monkeypatch.setattr(host_nodes, "which", lambda name: None if name in commands else f"/usr/bin/{name}")
+    monkeypatch.setattr(host_nodes, "_PLUGIN_PLACES", ())
+    return {finding.name: finding for finding in host_nodes.examine_nodes(GOOD)}
+
+
+def test_each_kind_of_node_is_told_with_the_one_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    emulator = next(name for name in host_nodes._KINDS["machine"] if name.startswith("qemu-system"))
+    found = lacking(monkeypatch, emulator, "sshd", "busybox", "mmdebstrap")
+    assert found["namespace nodes"].state == "yes"
+    assert found["container nodes"].mend == apt_install("busybox-static")
+    assert found["machine nodes"].mend == apt_install("qemu-system-x86", "openssh-server", "busybox-static")
+    assert found["Vagrant machines"].mend == apt_install(
+        "qemu-system-x86", "openssh-server", "busybox-static", "mmdebstrap", "vagrant-libvirt"
+    )
+    assert f"lacks {emulator}, sshd, busybox: apt-get update" in found["machine nodes"].detail
+
+
+def test_kind_of_node_whose_core_is_missing_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Finding("root", "no", "lacks CAP_NET_ADMIN", "every lab", "run the command as root (sudo)")
+    monkeypatch.setattr(host_nodes, "which", lambda name: f"/usr/bin/{name}")
+    found = {finding.name: finding for finding in host_nodes.examine_nodes((*GOOD, root))}
+    assert [found[f"{kind} nodes"].state for kind in ("namespace", "container", "machine")] == ["no"] * 3
+    assert found["namespace nodes"].mend == "run the command as root (sudo)"
+
+
+def test_kinds_of_node_are_not_mended_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = lacking(monkeypatch, "mmdebstrap", "vagrant")
+    assert command.mending(found.values()) == []

@@ -23,7 +23,7 @@ from lab.conformance.results import Results
 from lab.conformance.scenario import Scenario
 from lab.document import read_documents
 from lab.errors import DataplaneError, LabError, TopologyError
-from lab.fabric.host import Finding
+from lab.fabric.finding import Finding
 from lab.oracle import Oracle
 from lab.oracle.verdict import DefaultReason
 from lab.policy.load import load_resources

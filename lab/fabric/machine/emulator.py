@@ -12,7 +12,7 @@ from typing import Final
 
 from lab.errors import HostError
 from lab.fabric.apt import apt_install
-from lab.fabric.host import which
+from lab.fabric.finding import which
 from lab.fabric.machine.initrd import ROOT_TAG, initrd
 from lab.fabric.machine.kernels import Kernel
 from lab.fabric.machine.ssh import SSHD, host_settings

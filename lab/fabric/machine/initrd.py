@@ -8,7 +8,7 @@ the same Python, tools and checkout as the host, and nothing that it writes reac
 from __future__ import annotations
 
 import lzma
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from lab.errors import HostError
 from lab.fabric.image import find_busybox
 from lab.fabric.machine.kernels import Kernel
 
-__all__ = ["ROOT_TAG", "archive", "initrd"]
+__all__ = ["ROOT_TAG", "archive", "initrd", "modules_for"]
 
 ROOT_TAG: Final = "root"
 """What the share of the host's root is called (mount_tag)."""
@@ -45,7 +45,7 @@ _CONSOLE: Final = (5, 1)
 
 def initrd(kernel: Kernel) -> bytes:
     """The archive for a kernel; raises HostError where busybox or a module is missing."""
-    return archive(_INIT, list(_modules(kernel)))
+    return archive(_INIT, modules_for(kernel, _NEEDED))
 
 
 def archive(script: str, modules: Sequence[tuple[str, bytes]]) -> bytes:
@@ -73,20 +73,19 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
 
-def _modules(kernel: Kernel) -> Iterator[tuple[str, bytes]]:
-    """The modules that a machine needs to begin with, each behind those that it depends on."""
+def modules_for(kernel: Kernel, needed: Sequence[str]) -> list[tuple[str, bytes]]:
+    """The files and contents of modules, each behind those that it depends on; raises HostError for one not there."""
     dependencies = _dependencies(kernel)
     built_in = {_name(line) for line in (kernel.modules / "modules.builtin").read_text(encoding="ascii").split()}
-    done: set[str] = set()
-    for needed in _NEEDED:
-        if needed in built_in:
+    paths: dict[str, str] = {}
+    for each in needed:
+        if each in built_in:
             continue
-        if needed not in dependencies:
-            raise HostError(f"the kernel {kernel.name} has no module {needed}", place=str(kernel.modules))
-        for path in dependencies[needed]:
-            if _name(path) not in done:
-                done.add(_name(path))
-                yield f"{_name(path)}.ko", _content(kernel.modules / path)
+        if each not in dependencies:
+            raise HostError(f"the kernel {kernel.name} has no module {each}", place=str(kernel.modules))
+        for path in dependencies[each]:
+            paths.setdefault(_name(path), path)
+    return [(f"{name}.ko", _content(kernel.modules / path)) for name, path in paths.items()]
 
 
 def _dependencies(kernel: Kernel) -> dict[str, list[str]]:

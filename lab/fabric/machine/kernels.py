@@ -16,9 +16,9 @@ from typing import Final
 from lab.errors import HostError
 from lab.fabric.apt import apt_install
 from lab.fabric.cache import cache_directory, locked
-from lab.fabric.host import last_line
+from lab.fabric.finding import last_line
 
-__all__ = ["DEFAULT", "KERNELS", "NEWEST", "Kernel", "get_kernel"]
+__all__ = ["DEFAULT", "KERNELS", "NEWEST", "Kernel", "debian_mirror", "get_kernel"]
 
 NEWEST: Final = "newest"
 DEFAULT: Final = "6.1"
@@ -101,7 +101,7 @@ class _Apt:
                 place=str(_KEYRING),
                 next_step=apt_install("debian-archive-keyring"),
             )
-        (directory / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {release} main\n")
+        (directory / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {debian_mirror()} {release} main\n")
         settings = {
             "Dir::Etc::SourceList": directory / "sources.list",
             "Dir::Etc::SourceParts": directory / "parts",
@@ -129,7 +129,7 @@ class _Apt:
         return sorted((self._directory / "archives").glob("*.deb"))
 
 
-def _mirror() -> str:
+def debian_mirror() -> str:
     """The Debian mirror that the host uses, or the usual one."""
     told = _run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN)"])
     uris = [uri for uri, _, origin in (line.partition(" ") for line in told.splitlines()) if origin == "Debian"]

@@ -13,7 +13,7 @@ from typing import Final
 
 from lab.errors import HostError
 from lab.fabric.apt import apt_install
-from lab.fabric.host import which
+from lab.fabric.finding import which
 from lab.fabric.machine import connector
 from lab.fabric.namespace_node import PATIENCE_VARIABLE
 
