@@ -19,7 +19,7 @@ COMMAND_SECONDS = 60.0
 
 
 class NamespaceBackend(BaseBackend):  # type: ignore[misc]  # testinfra has no types that are found
-    """Runs commands in a network namespace, by the Node itself."""
+    """Runs commands in a network namespace, here or on a machine, by the Node itself."""
 
     NAME = "namespace"
 
@@ -49,6 +49,6 @@ class ContainerBackend(DockerBackend):  # type: ignore[misc]
 
 def host_of(node: NamespaceNode) -> Host:
     """A node as testinfra knows hosts: files, interfaces, sysctls, commands."""
-    if node.far is not None:
+    if node.far is not None and node.far.is_node:
         return Host(SshBackend(node.name, ssh_config=str(node.far.ssh_config)))
     return Host(ContainerBackend(node) if isinstance(node, ContainerNode) else NamespaceBackend(node))

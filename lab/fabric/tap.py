@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 from contextlib import ExitStack
 from fcntl import ioctl
@@ -16,10 +17,13 @@ __all__ = ["open_tap"]
 
 _DEVICE: Final = "/dev/net/tun"
 # linux/if_tun.h, linux/sockios.h, linux/if_arp.h
-_TUNSETIFF, _TUNSETIFINDEX, _SIOCSIFHWADDR = 0x400454CA, 0x400454DA, 0x8924
+_TUNSETIFF, _TUNSETIFINDEX, _SIOCSIFHWADDR, _SIOCSIFTXQLEN = 0x400454CA, 0x400454DA, 0x8924, 0x8943
 _IFF_TAP, _IFF_NO_PI, _ARPHRD_ETHER = 0x0002, 0x1000, 1
 _IFREQ_FLAGS: Final = struct.Struct("16sH22x")
 _IFREQ_ADDRESS: Final = struct.Struct("16sH6s16x")
+_IFREQ_NUMBER: Final = struct.Struct("16si20x")
+_QUEUE: Final = 4096
+"""Frames that wait for whoever reads the descriptor; the kernel's own number, 500, is less than a batch of packets."""
 
 
 def open_tap(interface: Interface) -> int:
@@ -32,6 +36,8 @@ def open_tap(interface: Interface) -> int:
             ioctl(descriptor, _TUNSETIFINDEX, struct.pack("I", interface.ifindex))
             ioctl(descriptor, _TUNSETIFF, _IFREQ_FLAGS.pack(name, _IFF_TAP | _IFF_NO_PI))
             ioctl(descriptor, _SIOCSIFHWADDR, _IFREQ_ADDRESS.pack(name, _ARPHRD_ETHER, interface.mac))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                ioctl(any_socket, _SIOCSIFTXQLEN, _IFREQ_NUMBER.pack(name, _QUEUE))
         except OSError as error:
             raise HostError(
                 f"no tap can be had for a machine: {error.strerror}",

@@ -132,8 +132,7 @@ class _Loader:
             if _RESERVED_NAME in names:
                 self._refuse((kind, _RESERVED_NAME), f"the name {_RESERVED_NAME!r} is the lab's own", key=True)
         for name, node in self.model.nodes.items():
-            if node and node.kernel and node.kind != "machine":
-                self._refuse(("nodes", name, "kernel"), "only a node of kind machine has a kernel of its own")
+            self._check_machine(name, node or NodeModel())
         for name, body in self.model.workloads.items():
             self._check_workload(("workloads", name), name.partition("/")[0], body)
         for name, external in self.model.externals.items():
@@ -143,6 +142,14 @@ class _Loader:
                 path = ("namespaces", name, "labels", _NAMESPACE_LABEL)
                 self._refuse(path, f"the label {_NAMESPACE_LABEL} always holds the namespace's name", allowed=name)
         self._check_links()
+
+    def _check_machine(self, name: str, node: NodeModel) -> None:
+        if node.kernel and node.kind != "machine":
+            self._refuse(("nodes", name, "kernel"), "only a node of kind machine has a kernel of its own")
+        if node.ssh and node.kind != "machine":
+            self._refuse(("nodes", name, "ssh"), "only a node of kind machine is reached by ssh")
+        if node.ssh and node.kernel:
+            self._refuse(("nodes", name, "kernel"), "a machine that is reached by ssh runs a kernel already")
 
     def _check_workload(self, path: Sequence[Step], namespace: str, body: WorkloadModel) -> None:
         self._check_known((*path, "node"), "node", body.node, self.model.nodes)
@@ -226,6 +233,7 @@ class _Loader:
                 addresses[name],
                 self.document.place(("nodes", name), key=True),
                 body.kernel,
+                body.ssh,
             )
             for name, body in _present(self.model.nodes, NodeModel()).items()
         }

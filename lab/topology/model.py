@@ -71,6 +71,8 @@ class Node:
     place: Place | None = field(default=None, compare=False)
     kernel: str | None = None
     """Of a machine: which kernel it runs, as the matrix names it; None for the usual one."""
+    ssh: str | None = None
+    """Of a machine that runs already: ``vagrant``, or the file that says how ssh reaches it; None for one to start."""
 
 
 @dataclass(frozen=True, slots=True)

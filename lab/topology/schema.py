@@ -70,6 +70,7 @@ class NodeModel(StrictModel):
     labels: Labels = Field(default_factory=dict)
     addresses: Addresses | None = None
     kernel: KernelName | None = None
+    ssh: Annotated[str, Field(min_length=1)] | None = None
 
 
 class ServiceAccountModel(StrictModel):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,8 +91,8 @@ class LossesThere:
         return self._conntrack.read()
 
     def backlog(self) -> int:
-        """What the only CPU had no room for."""
-        return backlog_drops(0)
+        """What the only CPU that is used there had no room for."""
+        return backlog_drops(min(os.sched_getaffinity(0)))
 
     def close(self) -> None:
         """Give the socket back."""

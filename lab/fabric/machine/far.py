@@ -30,18 +30,20 @@ Trouble = Callable[[str], HostError]
 class Far:
     """A policylab on another machine. May be used by several threads; ``close`` ends it.
 
-    ``trouble`` makes the error for a machine that does not answer: it knows what its console says.
+    ``python`` is the command that runs it there. ``trouble`` makes the error for a machine that does not answer: it
+    knows what its console says. ``is_node`` says that the machine's own network is the node's.
     """
 
-    def __init__(self, name: str, ssh_config: Path, python: str, directory: str, trouble: Trouble) -> None:
+    def __init__(self, name: str, ssh_config: Path, python: str, trouble: Trouble, *, is_node: bool) -> None:
         self.name = name
+        self.is_node = is_node
         self.ssh_config = ssh_config
         self._trouble = trouble
         self._lock = Lock()
         self._group = execnet.Group()
         if shutil.which("ssh") is None:
             raise trouble("cannot be reached: there is no command ssh")
-        spec = f"ssh=-F {ssh_config} {name}//python={python}//chdir={directory}//id={name}"
+        spec = f"ssh=-F {ssh_config} {name}//python={python}//chdir=/.//id={name}"
         try:
             self._gateway = self._group.makegateway(spec)
             self._channel = self._gateway.remote_exec(_AGENT)

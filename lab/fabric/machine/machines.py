@@ -8,14 +8,16 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from lab.fabric.machine import wire
 from lab.fabric.machine.acceleration import accelerator
 from lab.fabric.machine.emulator import Hardware, Machine, Network, start_machine
 from lab.fabric.machine.far import Far, FarObject
-from lab.fabric.machine.far_part import FarPart
+from lab.fabric.machine.far_part import FarPart, GuestPart
+from lab.fabric.machine.guests import PYTHON, Guest, find_guests
 from lab.fabric.machine.kernels import DEFAULT, get_kernel
 from lab.fabric.machine.machine_node import MachineNode
 from lab.fabric.machine.marker import Markers
@@ -29,6 +31,8 @@ from lab.topology import Topology
 
 __all__ = ["MachinePart", "start_machines"]
 
+WIRE_SECONDS = 120.0
+"""For the other end of a wire through ssh; an emulated machine takes some seconds, on a busy host a minute."""
 _DROPPED_FIELD = 11
 """Of a line of /proc/net/dev, behind the name: packets that were to be sent and had no room."""
 
@@ -36,11 +40,8 @@ _DROPPED_FIELD = 11
 class MachinePart:
     """What of a lab is on one machine, and the wire that leads there."""
 
-    def __init__(
-        self, machine: Machine, far: Far, part: FarObject, wire: Markers, tap: tuple[NamespaceNode, str]
-    ) -> None:
-        self.name = machine.name
-        self.machine = machine
+    def __init__(self, far: Far, part: FarObject, wire: Markers, tap: tuple[NamespaceNode, str]) -> None:
+        self.name = far.name
         self.far = far
         self._part = part
         self._wire = wire
@@ -89,30 +90,72 @@ class MachinePart:
 def start_machines(
     topology: Topology, plan: Plan, part: Part, programs: Programs, stack: ExitStack
 ) -> tuple[MachinePart, ...]:
-    """Start every machine of a topology and have it make its part; raises HostError. All end with ``programs``."""
-    kernels = {name: get_kernel(topology.nodes[name].kernel or DEFAULT) for name in plan.taps}
-    make_keys(programs.directory)
-    namespace = aside(new_namespace)
-    stack.callback(os.close, namespace)
-    outside = NamespaceNode("the emulators", namespace)
-    accelerated = accelerator(programs, outside, next(iter(kernels.values())))
-    machines = []
-    for name, kernel in kernels.items():
-        network = Network(part.taps[name], plan.ports[name].near.mac)
-        machines.append(start_machine(programs, outside, name, Hardware(kernel, accelerated, network)))
-    with ThreadPoolExecutor(len(machines)) as waiting:
-        return tuple(waiting.map(partial(_join, topology, plan, part.hosts[UNDERLAY], stack), machines))
+    """Start or reach every machine of a topology and have it make its part; raises HostError.
+
+    Those that are started end with ``programs``; those that are reached are left as they were.
+    """
+    joining = _Joining(topology, plan, part, programs, stack)
+    own = {name: node.kernel or DEFAULT for name in plan.taps if not (node := topology.nodes[name]).ssh}
+    with ThreadPoolExecutor(len(plan.taps)) as waiting:
+        guests = find_guests(topology, programs.directory)
+        joined = [waiting.submit(joining.reached, guest) for guest in guests]
+        joined += [waiting.submit(joining.started, machine) for machine in (joining.start(own) if own else ())]
+        return tuple(each.result() for each in joined)
 
 
-def _join(topology: Topology, plan: Plan, underlay: NamespaceNode, stack: ExitStack, machine: Machine) -> MachinePart:
-    machine.wait_until_ready()
-    far = Far(machine.name, machine.ssh_config, sys.executable, "/", machine.trouble)
-    stack.callback(far.close)
-    made = far.make(FarPart, topology, machine.name)
-    port = plan.ports[machine.name]
-    wire = Markers(underlay, port.far.name, port.near.mac, port.far.mac)
-    stack.callback(wire.close)
-    joined = MachinePart(machine, far, made, wire, (underlay, port.far.name))
-    here = plan.share(machine.name)
-    joined.take_hosts((*here.routers, *here.ends))
-    return joined
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """How a machine becomes a part of the lab."""
+
+    topology: Topology
+    plan: Plan
+    part: Part
+    programs: Programs
+    stack: ExitStack
+
+    def start(self, names: Mapping[str, str]) -> list[Machine]:
+        """Start machines with these kernels."""
+        kernels = {name: get_kernel(kernel) for name, kernel in names.items()}
+        make_keys(self.programs.directory)
+        namespace = aside(new_namespace)
+        self.stack.callback(os.close, namespace)
+        outside = NamespaceNode("the emulators", namespace)
+        accelerated = accelerator(self.programs, outside, next(iter(kernels.values())))
+        machines = []
+        for name, kernel in kernels.items():
+            network = Network(self.part.taps[name], self.plan.ports[name].near.mac)
+            machines.append(start_machine(self.programs, outside, name, Hardware(kernel, accelerated, network)))
+        return machines
+
+    def started(self, machine: Machine) -> MachinePart:
+        """Have a machine of ours make its part."""
+        machine.wait_until_ready()
+        far = Far(machine.name, machine.ssh_config, sys.executable, machine.trouble, is_node=True)
+        self.stack.callback(far.close)
+        return self._joined(far, far.make(FarPart, self.topology, machine.name))
+
+    def reached(self, guest: Guest) -> MachinePart:
+        """Have another's machine make its part, and lay the wire that leads there."""
+        guest.check()
+        far = Far(guest.name, guest.ssh_config, PYTHON, guest.trouble, is_node=False)
+        self.stack.callback(far.close)
+        made = far.make(GuestPart, self.topology, guest.name)
+        tap = self.part.taps[guest.name]
+        # A connection of its own: a batch of frames must not wait for a snapshot.
+        there = guest.ssh(PYTHON, *made.wire_words(), options=("-S", "none"))
+        words = [sys.executable, "-I", "-S", wire.__file__, "near", str(tap), *there]
+        outside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.stack.callback(os.close, outside)
+        self.programs.start(NamespaceNode("this host", outside), words, descriptors=(tap,))
+        if not made.await_wire(WIRE_SECONDS):
+            raise guest.trouble(f"did not take up the wire to the underlay within {WIRE_SECONDS:g} s")
+        return self._joined(far, made)
+
+    def _joined(self, far: Far, made: FarObject) -> MachinePart:
+        underlay, port = self.part.hosts[UNDERLAY], self.plan.ports[far.name]
+        markers = Markers(underlay, port.far.name, port.near.mac, port.far.mac)
+        self.stack.callback(markers.close)
+        joined = MachinePart(far, made, markers, (underlay, port.far.name))
+        here = self.plan.share(far.name)
+        joined.take_hosts((*here.routers, *here.ends))
+        return joined
