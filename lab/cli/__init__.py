@@ -26,6 +26,7 @@ COMMANDS = {
     "conformance": "lab.cli.conformance:conformance",
     "diff": "lab.cli.diff:diff",
     "doctor": "lab.cli.doctor:doctor",
+    "vagrant": "lab.cli.vagrant:vagrant",
     "expect": "lab.cli.expect:expect",
     "explain": "lab.cli.explain:explain",
     "gc": "lab.cli.gc:gc",

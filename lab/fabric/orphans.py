@@ -10,6 +10,7 @@ from tempfile import gettempdir
 from lab.errors import HostError
 from lab.fabric.cgroup import cgroup_home
 from lab.fabric.identity import PREFIX, is_orphan
+from lab.fabric.vagrant.daemon import orphaned_daemon, stop_daemon
 from lab.fabric.watcher import Watcher
 
 __all__ = ["take_away_orphans"]
@@ -29,6 +30,8 @@ def take_away_orphans() -> list[str]:
         for directory in _orphans(Path(gettempdir())):
             watcher.remove(directory)
             found.append(f"directory {directory}")
+        if (daemon := orphaned_daemon()) is not None and stop_daemon():
+            found.append(f"libvirt daemon {daemon}")
     finally:
         watcher.close()
     return found
