@@ -101,7 +101,7 @@ def test_what_is_copied_into_the_tree_is_what_an_installation_is_made_of(tools: 
 
     tools.does["mmdebstrap"] = look
     build_box(CHECKOUT, lambda _: None)
-    assert {"policylab/pyproject.toml", "policylab/lab/cli/__init__.py", "usr/local/bin/policylab-python"} <= seen
+    assert {"policylab/pyproject.toml", "policylab/lab/cli/__init__.py", "policylab/lab/fabric/vagrant/as-root"} <= seen
     for name, wanted in MODULES.items():
         assert (f"usr/lib/modules/6.1-x/{name}" in seen) == wanted
 

@@ -87,32 +87,18 @@ chown -R vagrant: /home/vagrant
 chmod -R go= /home/vagrant/.ssh
 python3 -m venv /opt/policylab/tools
 /opt/policylab/tools/bin/pip install --quiet tox
-chmod 0755 /usr/local/bin/*
-cd /policylab
-/usr/local/bin/tox run -qq -e integration --notest
-for command in policylab pytest; do
-    ln -s as-root /usr/local/bin/$command
+for command in tox policylab pytest policylab-python; do
+    ln -s /policylab/lab/fabric/vagrant/as-root /usr/local/bin/$command
 done
+cd /policylab
+tox run -qq -e integration --notest
 rm -rf /opt/policylab/wheels
 systemctl enable systemd-networkd ssh
 systemctl mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service
 : >/etc/resolv.conf
 : >/etc/machine-id
 """
-_ENVIRONMENT: Final = "/opt/policylab/tox/integration"
 _FILES: Final = {
-    "usr/local/bin/tox": (
-        '#!/bin/sh\n# Labs need root.\n[ "$(id -u)" = 0 ] || exec sudo -- "$0" "$@"\n'
-        'TOX_WORK_DIR=/opt/policylab/tox exec /opt/policylab/tools/bin/tox "$@"\n'
-    ),
-    "usr/local/bin/as-root": (
-        '#!/bin/sh\n# Labs need root.\n[ "$(id -u)" = 0 ] || exec sudo -- "$0" "$@"\n'
-        f'exec {_ENVIRONMENT}/bin/"${{0##*/}}" "$@"\n'
-    ),
-    "usr/local/bin/policylab-python": (
-        "#!/bin/sh\n# The Python in which policylab is installed, as root: how it is reached from outside.\n"
-        f'[ "$(id -u)" = 0 ] || exec sudo -- "$0" "$@"\nexec {_ENVIRONMENT}/bin/python "$@"\n'
-    ),
     "etc/systemd/network/eth0.network": (
         "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nClientIdentifier=mac\n"
     ),
