@@ -25,9 +25,10 @@ def blocklist(file: str, name: str | None) -> None:
     blocklist == "NAME".
     """
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = data.decode("utf-8-sig")  # some editors put a mark ahead of everything
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise LabError(f"this blocklist cannot be read: {reason}", place=file) from error
     chosen = set_name(name or ("" if file == "-" else Path(file).stem))
-    say("\n".join(network_set_lines(read_blocklist(text.splitlines(), file), chosen)))
+    say("\n".join(network_set_lines(read_blocklist(text.split("\n"), file), chosen)))
