@@ -20,6 +20,7 @@ from pathlib import Path
 from lab.errors import HostError, LabError
 from lab.fabric.apt import apt_install
 from lab.fabric.bpf.bcc_process import BCC_FOLDER
+from lab.fabric.bpf.btf import KERNEL_TYPES
 from lab.fabric.bpf.headers import find_headers
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
 from lab.fabric.finding import Finding, State, last_line
@@ -122,7 +123,9 @@ def _bpf() -> Finding:
 
 
 def _btf() -> Finding:
-    return _exists("BTF", Path("/sys/kernel/btf/vmlinux"), _BPF_PLUGINS)
+    there = KERNEL_TYPES.exists()
+    detail = str(KERNEL_TYPES) if there else f"no {KERNEL_TYPES}: use a kernel that has CONFIG_DEBUG_INFO_BTF"
+    return Finding("BTF", "yes" if there else "no", detail, "--accelerator sockmap")
 
 
 def _bpffs() -> Finding:
@@ -130,9 +133,8 @@ def _bpffs() -> Finding:
         return Finding("bpffs", "yes", f"mounted at {mounts[0]}", _BPF_PLUGINS)
     known = "\tbpf\n" in Path("/proc/filesystems").read_text(encoding="ascii")
     detail = (
-        "known to the kernel, not mounted; not needed: descriptors hold everything"
-        if known
-        else "not known to the kernel"
+        f"{'known to the kernel, not mounted' if known else 'not known to the kernel'}; "
+        "not needed: descriptors hold everything"
     )
     return Finding("bpffs", "yes" if known else "no", detail, _BPF_PLUGINS)
 
@@ -162,11 +164,6 @@ def _sidecars() -> Iterator[Finding]:
         except PackageNotFoundError:
             mend = f"{sys.executable} -m pip install {package}"
             yield Finding(name, "no", f"no package {package}", _SIDECARS, mend)
-
-
-def _exists(name: str, place: Path, needed_for: str) -> Finding:
-    there = place.exists()
-    return Finding(name, "yes" if there else "no", str(place) if there else f"no {place}", needed_for)
 
 
 def _mounted(kind: str) -> list[str]:

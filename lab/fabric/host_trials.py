@@ -41,6 +41,9 @@ NFTABLES = "--dataplane nftables"
 
 SIDECARS = "topologies with sidecars"
 
+# Linux 5.9 has links for XDP (the kernel's BPF_LINK_CREATE), and native mode on a veth for longer.
+_WITHOUT_XDP = "use Linux 5.9 or later, or leave the accelerator out; the rules beneath it say the same"
+
 # Where iptables lies; not in every user's path.
 SYSTEM_PATH = "/usr/sbin:/sbin"
 
@@ -170,7 +173,7 @@ def _try_xdp() -> Iterator[Finding]:
             with attach_xdp(program, "trial0", mode):
                 yield Finding(name, "yes", "a program was attached to a veth", needed)
         except BpfError as error:
-            yield Finding(name, "no", error.what, needed)
+            yield Finding(name, "no", f"{error.what}: {_WITHOUT_XDP}", needed)
 
 
 def _try_tools() -> Iterator[Finding]:

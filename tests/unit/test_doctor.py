@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from lab.cli import doctor as command
-from lab.fabric import host_nodes
+from lab.errors import BpfError
+from lab.fabric import host, host_nodes, host_trials
 from lab.fabric.apt import apt_install
 from lab.fabric.finding import Finding, State
 from lab.fabric.host import examine, fitness
@@ -88,3 +90,20 @@ def test_kind_of_node_whose_core_is_missing_cannot_be_had(monkeypatch: pytest.Mo
 def test_kinds_of_node_are_not_mended_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     found = lacking(monkeypatch, "mmdebstrap", "vagrant")
     assert command.mending(found.values()) == []
+
+
+def test_kernel_without_types_of_its_own_is_told_with_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "KERNEL_TYPES", Path("/nowhere"))
+    told = host._btf()
+    assert (told.state, told.needed_for) == ("no", "--accelerator sockmap")
+    assert told.detail == "no /nowhere: use a kernel that has CONFIG_DEBUG_INFO_BTF"
+
+
+def test_kernel_that_refuses_xdp_is_told_of_in_each_mode_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BpfError("the kernel refuses")
+
+    monkeypatch.setattr(host_trials, "BpfProgram", refuse)
+    told = list(host_trials._try_xdp())
+    assert [(each.name, each.state) for each in told] == [("native XDP", "no"), ("generic XDP", "no")]
+    assert all(each.detail.startswith("the kernel refuses: use Linux 5.9 or later") for each in told)
