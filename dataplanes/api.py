@@ -219,7 +219,8 @@ class Dataplane(Protocol):
     DataplaneError and the previous one still is. For a new or untracked flow there is no moment at which one
     that both snapshots deny gets through, nor one that both allow is cut. Established tracked flows are not
     cut by a policy change. Before the first ``apply`` and after ``stop`` the plugin has no say in any verdict.
-    ``stop`` takes away all that the plugin installed and nothing else, also after a failed ``apply``.
+    ``stop`` takes away all that the plugin installed and nothing else, also after a failed ``apply``; so does the
+    ``start`` of the next instance, where an earlier one died.
     """
 
     name: ClassVar[str]

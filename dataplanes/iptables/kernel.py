@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from dataplanes.api import Completed, DataplaneError, HostError, Node
+from dataplanes.api import Completed, DataplaneError, HostError, LabError, Node
 from dataplanes.iptables.ruleset import Ruleset
 from dataplanes.iptables.sets import Family, KernelSet, restore_text
 from dataplanes.iptables.text import NOTHING, Installed, installed
@@ -35,7 +36,7 @@ _SET_RELEASE_POLL_SECONDS = 0.005
 def _run(node: Node, argv: Sequence[str], package: str, stdin: str = "") -> Completed:
     """Run a command; a DataplaneError tells how it failed and at which line of its input.
 
-    Raises HostError where the command or a kernel module that it needs is missing.
+    Raises HostError where the command or a kernel module that it needs is missing, or where something kills it.
     """
     try:
         done = node.run(argv, stdin=stdin)
@@ -45,6 +46,12 @@ def _run(node: Node, argv: Sequence[str], package: str, stdin: str = "") -> Comp
         raise HostError(
             error.what, place=f"node {node.name}", value=argv[0], next_step=f"apt-get install {package}"
         ) from error
+    if done.returncode < 0:  # nobody knows what it has done
+        raise HostError(
+            f"{' '.join(argv)} was killed by {signal.Signals(-done.returncode).name}",
+            place=f"node {node.name}",
+            next_step="see what killed it, for instance in dmesg",
+        )
     if done.returncode != 0:
         message = done.stderr.strip() or f"exit status {done.returncode}"
         lacking = _LACKING_MODULE.search(message)
@@ -130,11 +137,12 @@ class SetStore:
         self._node = node
         self._own = re.compile(rf"^{prefix}[46]-.*$", re.MULTILINE)
         self._names: set[str] = set()
+        self._known = True
 
     def inspect(self) -> None:
         """Look which sets of ours are there, whoever left them."""
         listed = _run(self._node, ("ipset", "list", "-n"), "ipset").stdout
-        self._names = set(self._own.findall(listed))
+        self._names, self._known = set(self._own.findall(listed)), True
 
     def save(self) -> str:
         """All sets of the node as text."""
@@ -142,25 +150,30 @@ class SetStore:
 
     def make(self, wanted: Mapping[str, KernelSet]) -> None:
         """Make the sets that are not there yet."""
+        if not self._known:
+            self.inspect()
         text = restore_text(kernel_set for name, kernel_set in wanted.items() if name not in self._names)
         if text:
             _run(self._node, ("ipset", "restore"), "ipset", text)
             self._names |= wanted.keys()
 
     def keep_only(self, wanted: Iterable[str]) -> None:
-        """Destroy all others. One that the kernel still holds stays, and goes with the next call."""
+        """Destroy all others; those for which that fails, as when the kernel still holds them, go with a later call.
+
+        Raises nothing: the rules that name no others are in force already.
+        """
         unused = self._names - set(wanted)
-        if not unused:
-            return
         try:
             self._destroy(unused)
             self._names -= unused
-        except DataplaneError:
-            self.inspect()
+        except LabError:
+            self._known = False
 
     def clear(self) -> None:
         """Destroy all of ours, those too that a failed command may have left; waits until the kernel lets go."""
         deadline = time.monotonic() + _SET_RELEASE_SECONDS
+        if not self._known:
+            self.inspect()
         while True:
             try:
                 self._destroy(self._names)

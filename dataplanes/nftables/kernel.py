@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,13 +24,13 @@ _SECONDS = 120.0
 
 
 class Kernel:
-    """Runs ``nft`` on a node; raises HostError where it is missing, DataplaneError where it says no."""
+    """Runs ``nft`` on a node; raises HostError where it is missing or killed, DataplaneError where it says no."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     def commit(self, transaction: Transaction) -> None:
-        """Put all commands in force at once, or none."""
+        """Put all commands in force at once, or none; after a HostError nobody knows which."""
         self._run(("nft", "-j", "-f", _STDIN), json.dumps({"nftables": list(transaction)}))
 
     def counted(self) -> Iterator[tuple[str, int]]:
@@ -57,6 +58,12 @@ class Kernel:
                 value=argv[0],
                 next_step="apt-get install nftables",
             ) from error
+        if done.returncode < 0:
+            raise HostError(
+                f"{' '.join(argv)} was killed by {signal.Signals(-done.returncode).name}",
+                place=f"node {self._node.name}",
+                next_step="see what killed it, for instance in dmesg",
+            )
         if done.returncode != 0:
             message = done.stderr.strip() or f"exit status {done.returncode}"
             raise DataplaneError(f"{' '.join(argv)} failed: {message}", place=f"node {self._node.name}")

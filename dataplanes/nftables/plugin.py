@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import ClassVar
 
-from dataplanes.api import Capability, DataplaneError, Evidence, LabError, Node, Snapshot, SnapshotDelta
+from dataplanes.api import Capability, DataplaneError, Evidence, HostError, LabError, Node, Snapshot, SnapshotDelta
 from dataplanes.nftables.difference import difference
 from dataplanes.nftables.follow import follow
 from dataplanes.nftables.graph import Graph
@@ -81,7 +81,7 @@ class NftablesDataplane:
                 done += 1
         except BaseException as error:
             self._known = False
-            if done and isinstance(error, LabError):
+            if (done and isinstance(error, LabError)) or isinstance(error, HostError):
                 self._roll_back(error)
             raise
 

@@ -34,6 +34,7 @@ _MARKERS = (
     "core: a dataplane that lacks what it needs is partial",
     "extended: many a dataplane lacks what it needs",
     "experimental: what it demands may change from one release to the next",
+    "slow: takes many seconds, and comes last",
     "unconfirmed: derived from upstream's sources, never seen in a run of it",
 )
 
@@ -116,6 +117,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("judged", judged, ids=[each.name for each in judged], scope="session")
     if "case" in metafunc.fixturenames:
         metafunc.parametrize("case", [pytest.param(case, marks=_marks(case), id=case.id) for case in _cases(metafunc)])
+
+
+@pytest.hookimpl(trylast=True)  # pytest itself has put together what shares a judge
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes last with each that is judged: most failures are told before."""
+    judged = [getattr(item, "callspec", None) and item.callspec.params.get("judged") for item in items]  # type: ignore[attr-defined]  # only functions have it
+    first = {each: number for number, each in reversed(list(enumerate(judged)))}
+    slow = [
+        item.get_closest_marker("slow") is not None and each is not None
+        for item, each in zip(items, judged, strict=True)
+    ]
+    items[:] = [items[number] for number in sorted(range(len(items)), key=lambda at: (first[judged[at]], slow[at], at))]
 
 
 def _cases(metafunc: pytest.Metafunc) -> list[Case]:

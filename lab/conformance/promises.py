@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Final
 
 from dataplanes.api import HostError, LabError, Node, SnapshotDelta
 from lab.conformance.judged import Judged
+from lab.conformance.large import SIZE, holds_large_sets
+from lab.conformance.midway import fails_as_a_whole
+from lab.conformance.not_held import NotHeldError
 from lab.conformance.plugins import NodePlugins
 from lab.conformance.rollout import Step
 from lab.document import parse_documents
@@ -78,12 +82,14 @@ class Promise:
     id: str
     title: str
     check: Check
+    slow: bool = False
+    """It takes many seconds; comes last."""
 
     def broken(self, judged: Judged) -> str | None:
         """What is not as it should be, or None."""
         try:
             wrong = list(self.check(judged))
-        except HostError:
+        except (HostError, NotHeldError):
             raise
         except LabError as error:
             wrong = [f"a plugin failed: {error}"]
@@ -133,6 +139,24 @@ def _tells_evidence(judged: Judged) -> Iterator[str]:
     yield from ()
 
 
+def _takes_over(judged: Judged) -> Iterator[str]:
+    topology = load_topology("one-node")
+    nothing, policy, *_ = _steps(topology)
+    with Lab(topology) as lab:
+        (node,) = lab.nodes.values()
+        with NodePlugins(node, judged.dataplane) as plugins:
+            plugins.apply(*policy)
+        before = _state(node)  # with what one leaves that is stopped: that is another promise
+        dead = NodePlugins(node, judged.dataplane).__enter__()
+        dead.apply(*policy)
+        del dead  # nobody stops it; accelerators hold what they have by descriptors, which go with a process
+        gc.collect()
+        with NodePlugins(node, judged.dataplane) as plugins:
+            plugins.apply(*nothing)
+            plugins.apply(*policy)
+        yield from (f"left behind by one that was never stopped: {line}" for line in _more(_state(node), before))
+
+
 PROMISES: Final = (
     Promise("plugin.stop.leaves-nothing", "After stop() nothing of a plugin is left on the node.", _leaves_nothing),
     Promise(
@@ -144,6 +168,23 @@ PROMISES: Final = (
         "plugin.evidence.makes-sense",
         "evidence() tells numbers, facts and rules, as the contract says.",
         _tells_evidence,
+    ),
+    Promise(
+        "plugin.start.takes-over",
+        "What one left behind that was never stopped, the next one takes away, and nothing of it is in its way.",
+        _takes_over,
+    ),
+    Promise(
+        "plugin.apply.fails-as-a-whole",
+        "An apply that fails midway leaves in force all that was, and the next one is as any.",
+        fails_as_a_whole,
+        slow=True,
+    ),
+    Promise(
+        "plugin.sets.large",
+        f"A set holds {SIZE:,} networks, more than ipset does where nobody says how many.",
+        holds_large_sets,
+        slow=True,
     ),
 )
 

@@ -14,8 +14,9 @@ from lab.conformance.case import Case, cheapest_first, load_cases
 from lab.conformance.generated import EXPECTATION, TITLE
 from lab.conformance.host import lacking as host_lacks
 from lab.conformance.judged import Judged
+from lab.conformance.not_held import NotHeldError
 from lab.conformance.outcomes import NOT_SUPPORTED
-from lab.conformance.promises import PROMISES
+from lab.conformance.promises import PROMISES, Promise
 from lab.errors import NoLabError
 from lab.topology.load import load_topology
 
@@ -64,15 +65,22 @@ class GeneratedScenarios:
         conclude(judged, EXPECTATION, drawn.failure)
 
 
+def _marks(promise: Promise) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.expectation(promise.id, promise.title)]
+    return [*marks, pytest.mark.slow] if promise.slow else marks
+
+
 class Contract:
     """What plugins promise and say of themselves, whatever policies say."""
 
-    @pytest.mark.parametrize(
-        "promise", [pytest.param(each.id, marks=pytest.mark.expectation(each.id, each.title)) for each in PROMISES]
-    )
+    @pytest.mark.parametrize("promise", [pytest.param(each.id, marks=_marks(each)) for each in PROMISES])
     def test_promise_is_kept(self, promise: str, judged: Judged, judge: ApartJudge) -> None:
         """The plugin does what its contract says."""
-        conclude(judged, promise, judge.hold_promise(promise))
+        try:
+            failure = judge.hold_promise(promise)
+        except NotHeldError as error:
+            pytest.skip(f"{NOT_SUPPORTED}: {error}")
+        conclude(judged, promise, failure)
 
     @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
     def test_known_broken_expectations_exist(self, judged: Judged) -> None:

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from shell_world import TOPOLOGY, policylab, run
 
+from lab.conformance.promises import PROMISES
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 PLUGINS = """
 import os, signal, sys, time
-from dataplanes.api import Evidence
+from dataplanes.api import DataplaneError, Evidence
 from dataplanes.iptables import IptablesDataplane
+from dataplanes.nftables import NftablesDataplane
 
 class Dies(IptablesDataplane):
     name = "dies"
@@ -56,12 +59,31 @@ class Sweeps(IptablesDataplane):
         self._node.run(("iptables-nft", "-F", "FORWARD"))
         super().start()
 
+class Piecemeal(NftablesDataplane):
+    name = "piecemeal"
+    def apply(self, snapshot, delta=None):
+        super().stop()
+        super().apply(snapshot)
+
+class Starter(NftablesDataplane):
+    name = "starter"
+    def start(self):
+        if "policylab" in self._kernel.ruleset():
+            raise DataplaneError("somebody is there already")
+
+class Small(IptablesDataplane):
+    name = "small"
+    def apply(self, snapshot, delta=None):
+        if any(len(found.nets) > 65536 for found in snapshot.ip_sets.values()):
+            raise DataplaneError("Hash is full, cannot add more elements")
+        super().apply(snapshot)
+
 class Babbles(IptablesDataplane):
     name = "babbles"
     def evidence(self):
         return {"packets": "many"}
 """
-NAMES = ("dies", "unborn", "hangs", "talks", "leaks", "sweeps", "babbles")
+NAMES = ("dies", "unborn", "hangs", "talks", "leaks", "sweeps", "babbles", "piecemeal", "starter", "small")
 POLICY = """
 apiVersion: projectcalico.org/v3
 kind: GlobalNetworkPolicy
@@ -154,13 +176,18 @@ def test_suite_ends_a_call_that_hangs_after_the_stated_time(tmp_path: Path, plug
             "plugin.apply.touches-nothing-foreign",
             "gone while the policy is in force: iptables-nft-save: -A FOR",
         ),
+        ("piecemeal", "plugin.apply.fails-as-a-whole", "request 2 to the node failed (nft -j -f /proc/self/fd/0), and"),
+        ("starter", "plugin.start.takes-over", "a plugin failed: somebody is there already"),
+        ("small", "plugin.sets.large", "a plugin failed: Hash is full"),
         ("babbles", "plugin.evidence.makes-sense", "evidence() must return Evidence with a ruleset, not {'packets'"),
     ],
 )
 def test_promise_that_is_not_kept_fails_by_its_name_and_no_other_does(
     name: str, promise: str, told: str, tmp_path: Path, plugins: Path
 ) -> None:
-    ended = suite(tmp_path, plugins, "--dataplane", name, "-k", "promise or control")
+    slow = next(each.slow for each in PROMISES if each.id == promise)
+    held = ("-k", "promise or control") if slow else ("-k", "promise or control", "-m", "not slow")
+    ended = suite(tmp_path, plugins, "--dataplane", name, *held)
     assert ended.returncode == 1
     found = details(tmp_path, name)
     assert [each for each, text in found.items() if text] == [promise]
