@@ -144,9 +144,7 @@ def _takes_over(judged: Judged) -> Iterator[str]:
     nothing, policy, *_ = _steps(topology)
     with Lab(topology) as lab:
         (node,) = lab.nodes.values()
-        with NodePlugins(node, judged.dataplane) as plugins:
-            plugins.apply(*policy)
-        before = _state(node)  # with what one leaves that is stopped: that is another promise
+        before = _state(node)
         dead = NodePlugins(node, judged.dataplane).__enter__()
         dead.apply(*policy)
         del dead  # nobody stops it; accelerators hold what they have by descriptors, which go with a process
