@@ -53,6 +53,11 @@ EXIT_NOT_CONFORMANT = 1
 )
 @click.option("--level", type=click.Choice(["core", "extended"]), help="Only expectations of this level; default: all.")
 @click.option(
+    "--only",
+    metavar="WORDS",
+    help="Only expectations whose ids hold these words, with and, or, not between them (pytest's -k).",
+)
+@click.option(
     "--kernel",
     "kernels",
     multiple=True,
@@ -66,6 +71,12 @@ EXIT_NOT_CONFORMANT = 1
     show_default=True,
     help="A plugin that takes longer for one call (start, apply, stop, ...) hangs.",
 )
+@click.option(
+    "--tests",
+    multiple=True,
+    type=FilePath(),
+    help="With --kernel: pytest files of a checkout that are run in each machine, too (repeatable).",
+)
 @click.option("--allow-partial", is_flag=True, help="End 0 when a core capability is merely not declared.")
 def conformance(
     dataplanes: tuple[str, ...],
@@ -74,14 +85,17 @@ def conformance(
     profile: str | None,
     report: Path,
     level: str | None,
+    only: str | None,
     kernels: tuple[str, ...],
     call_seconds: float,
+    tests: tuple[Path, ...],
     allow_partial: bool,
 ) -> None:
     """Hold dataplanes to every expectation, with real packets, and print the matrix.
 
     Each is judged alone, and once more with all accelerators that are named: they may change no verdict.
-    With --kernel the matrix has a column for each dataplane on each kernel.
+    With --kernel the matrix has a column for each dataplane on each kernel; there an accelerator is judged by itself,
+    before the last dataplane that is named, and by what proves that it was at work.
     """
     names = dataplanes or dataplane_names()
     given = None if topology is None else load_topology(topology)
@@ -93,8 +107,12 @@ def conformance(
             _try(given or load_topology("one-node"), dataplane, before, call_seconds)
     prepare_directory(report)
     chosen = profile or ("ci" if os.environ.get("CI") else "dev")
-    request = Request(tuple(names), accelerators, chosen, topology, level, call_seconds)
-    result = _on_kernels(kernels, request, report) if kernels else run_conformance(request, report.resolve(), _tell)
+    request = Request(tuple(names), accelerators, chosen, topology, level, only, call_seconds=call_seconds)
+    if tests and not kernels:
+        raise click.UsageError("--tests are run in machines: name a --kernel")
+    result = (
+        _on_kernels(kernels, request, tests, report) if kernels else run_conformance(request, report.resolve(), _tell)
+    )
     say("\n".join(("", *matrix_lines(result), "", *verdict_lines(result))))
     say(f"report: {report}")
     verdict = worst([result.result(name) for name in result.dataplanes])
@@ -102,11 +120,12 @@ def conformance(
         raise click.exceptions.Exit(EXIT_NOT_CONFORMANT)
 
 
-def _on_kernels(kernels: tuple[str, ...], request: Request, directory: Path) -> Report:
+def _on_kernels(kernels: tuple[str, ...], request: Request, tests: tuple[Path, ...], directory: Path) -> Report:
     # Neither needed nor imported where the host's own kernel is judged.
+    from lab.conformance.kernel_jobs import FilesRun, requests_of
     from lab.conformance.kernel_matrix import run_on_kernels
 
-    result = run_on_kernels(kernels, request, directory.resolve(), say)
+    result = run_on_kernels(kernels, [*requests_of(request), *map(FilesRun, tests)], request.profile, directory, say)
     write_json(directory / "report.json", result.to_dict())
     return result
 

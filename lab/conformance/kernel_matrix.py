@@ -1,32 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The suite on other kernels than the host's: in machines, two at a time, each kernel a column of the matrix.
 
-Each machine runs ``policylab conformance`` as a user would; its outcomes and its report come over ssh. What becomes of
-one kernel, a crash, a panic or a hang, is the failure of its column, with the console's end, and not that of the run.
+Each machine runs ``policylab conformance`` as a user would, and files of tests; outcomes and reports come over ssh.
+What becomes of one kernel, a crash, a panic or a hang, is the failure of its columns, with the console's end, and not
+that of the run.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import selectors
 import shlex
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from lab.conformance.judged import combinations
+from lab.conformance.kernel_jobs import Job
 from lab.conformance.minimum import held_to_minimum
-from lab.conformance.outcomes import column_of
-from lab.conformance.record import Column, Record, Report
-from lab.conformance.run import Request
+from lab.conformance.record import Record, Report
 from lab.errors import LabError
 from lab.fabric.machine.acceleration import accelerator
 from lab.fabric.machine.emulator import Hardware, Machine, start_machine
@@ -42,8 +39,6 @@ AT_A_TIME: Final = 2
 """Machines; each has two CPUs."""
 SILENCE_SECONDS: Final = 900.0
 """Without a word: the machine hangs. An expectation takes seconds there, a generated scenario a minute or two."""
-CALL_SECONDS: Final = 240.0
-"""How long a plugin may take for one call at least; without KVM a machine is very slow."""
 _MEMORY: Final = 2048
 _THERE: Final = "/run/policylab-report"
 _BOOT: Final = "kernel.runs-the-suite"
@@ -51,11 +46,11 @@ _BOOT: Final = "kernel.runs-the-suite"
 Tell = Callable[[str], None]
 
 
-def run_on_kernels(names: Sequence[str], request: Request, directory: Path, tell: Tell) -> Report:
-    """Hold dataplanes to every expectation on each of these kernels; ``tell`` gets the lines of progress.
+def run_on_kernels(names: Sequence[str], jobs: Sequence[Job], profile: str, directory: Path, tell: Tell) -> Report:
+    """Run jobs on each of these kernels, one after another in one machine; ``tell`` gets the lines of progress.
 
-    The report's columns are called ``DATAPLANE on KERNEL``. Each kernel's own report.json, junit.xml and bundles are
-    put into ``directory/kernel-NAME``. Raises HostError when no machine can be had at all.
+    The report's columns are called ``WHAT on KERNEL``; ``profile`` says how much the jobs make up. What each job
+    leaves is put into ``directory/kernel-NAME/JOB``. Raises HostError when no machine can be had at all.
     """
     kernels = [get_kernel(name) for name in names]
     namespace = aside(new_namespace)
@@ -63,18 +58,20 @@ def run_on_kernels(names: Sequence[str], request: Request, directory: Path, tell
         with closing(Programs()) as programs:
             make_keys(programs.directory)
             outside = NamespaceNode("the emulators", namespace)
-            runs = _Runs(programs, outside, accelerator(programs, outside, kernels[0]), request, directory, tell)
+            runs = _Runs(programs, outside, accelerator(programs, outside, kernels[0]), jobs, directory, tell)
             tell(f"machines run under {runs.accelerated}")
             with ThreadPoolExecutor(AT_A_TIME) as machines:
-                columns = list(machines.map(runs.of, kernels))
+                records = list(machines.map(runs.of, kernels))
     finally:
         os.close(namespace)
-    judged = tuple(replace(each, name=_called(each.name, kernel)) for kernel in kernels for each in _columns(request))
-    return Report(judged, request.profile, tuple(record for column in columns for record in column))
-
-
-def _columns(request: Request) -> list[Column]:
-    return [column_of(each) for each in combinations(request.dataplanes, request.accelerators)]
+    columns = tuple(
+        replace(each, name=_called(each.name, kernel))
+        for kernel in kernels
+        for job in jobs
+        if job.fits(kernel.release)
+        for each in job.columns()
+    )
+    return Report(columns, profile, tuple(record for of_kernel in records for record in of_kernel))
 
 
 def _called(judged: str, kernel: Kernel) -> str:
@@ -88,58 +85,61 @@ class _Runs:
     programs: Programs
     outside: NamespaceNode
     accelerated: str
-    request: Request
+    jobs: Sequence[Job]
     directory: Path
     tell: Tell
 
     def of(self, kernel: Kernel) -> list[Record]:
-        """One kernel's column; raises nothing for what the kernel does."""
+        """One kernel's columns; raises nothing for what the kernel does."""
         name = f"kernel-{kernel.name.replace('.', '-')}"
         hardware = Hardware(kernel, self.accelerated, cpus=2, memory=_MEMORY)
         machine = start_machine(self.programs, self.outside, name, hardware)
+        waiting: list[Job] = []
+        for job in self.jobs:
+            if job.fits(kernel.release):
+                waiting.append(job)
+            else:
+                self.tell(f"kernel {kernel.name}: {job.name} needs a newer one")
+        records: list[Record] = []
         try:
             machine.wait_until_ready()
             self.tell(f"kernel {kernel.name}: {kernel.release} is up")
-            records = self._judge(machine)
+            while waiting:
+                records += self._judge(machine, waiting[0])
+                del waiting[0]
         except LabError as error:
             self.tell(f"kernel {kernel.name}: {error}")
-            records = [
-                Record(_BOOT, "the kernel runs the suite to its end", "core", judged.name, "failed", 0.0, str(error))
-                for judged in _columns(self.request)
+            records += [
+                Record(_BOOT, "the kernel runs the suite to its end", "core", column.name, "failed", 0.0, str(error))
+                for job in waiting
+                for column in job.columns()
             ]
         finally:
             machine.process.kill()
         named = (replace(each, dataplane=_called(each.dataplane, kernel)) for each in records)
         return [held_to_minimum(each, kernel.release) for each in named]
 
-    def _judge(self, machine: Machine) -> list[Record]:
+    def _judge(self, machine: Machine, job: Job) -> list[Record]:
+        there = f"{_THERE}/{job.name}"
+        command = ["sh", "-c", 'mkdir -p "$0" && exec "$@"', there, *job.command(there)]
         with subprocess.Popen(
-            _ssh(machine, self._command()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            _ssh(machine, command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as run:
             try:
                 said = [self._told(machine, line) for line in _lines(run, machine)]
             finally:
                 run.kill()
+        place = self.directory / f"kernel-{machine.kernel.name}" / job.name
         try:
-            return list(_records(_fetched(machine, self.directory / f"kernel-{machine.kernel.name}")))
-        except (OSError, subprocess.SubprocessError, tarfile.TarError, ValueError, KeyError) as error:
+            _fetch(machine, there, place)
+            return list(job.records(place))
+        except (OSError, subprocess.SubprocessError, tarfile.TarError, SyntaxError, ValueError, KeyError) as error:
             last = "; ".join(said[-3:])
-            raise machine.trouble(f"did not run the suite to its end (it said: {last or 'nothing'})") from error
+            raise machine.trouble(f"did not run {job.name} to its end (it said: {last or 'nothing'})") from error
 
     def _told(self, machine: Machine, line: str) -> str:
         self.tell(f"kernel {machine.kernel.name}: {line}")
         return line
-
-    def _command(self) -> list[str]:
-        request = self.request
-        return [
-            *(sys.executable, "-m", "lab.cli", "conformance", "--report", _THERE, "--profile", request.profile),
-            *("--call-seconds", str(max(request.call_seconds, CALL_SECONDS))),
-            *(word for name in request.dataplanes for word in ("--dataplane", name)),
-            *(word for name in request.accelerators for word in ("--accelerator", name)),
-            *([] if request.level is None else ["--level", request.level]),
-            *([] if request.topology is None else ["--topology", str(request.topology.resolve())]),
-        ]
 
 
 def _ssh(machine: Machine, command: list[str]) -> list[str]:
@@ -162,9 +162,9 @@ def _lines(run: subprocess.Popen[bytes], machine: Machine) -> Iterator[str]:
             yield from (line.decode(errors="replace") for line in whole if line.strip())
 
 
-def _fetched(machine: Machine, place: Path) -> dict[str, Any]:
-    """A machine's report.json, with all that lies beside it put into a directory here."""
-    pack = _ssh(machine, ["tar", "-C", _THERE, "-c", "."])
+def _fetch(machine: Machine, there: str, place: Path) -> None:
+    """Copy a machine's directory here."""
+    pack = _ssh(machine, ["tar", "-C", there, "-c", "."])
     packed = subprocess.run(pack, capture_output=True, timeout=SILENCE_SECONDS, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         for member in archive:
@@ -172,20 +172,3 @@ def _fetched(machine: Machine, place: Path) -> dict[str, Any]:
             if content is not None and ".." not in Path(member.name).parts:
                 (place / member.name).parent.mkdir(parents=True, exist_ok=True)
                 (place / member.name).write_bytes(content.read())
-    report: dict[str, Any] = json.loads((place / "report.json").read_text(encoding="utf-8"))
-    return report
-
-
-def _records(report: dict[str, Any]) -> Iterator[Record]:
-    """The records of a report.json."""
-    for judged, told in report["dataplanes"].items():
-        for each in told["expectations"]:
-            yield Record(
-                each["id"],
-                each["title"],
-                each["level"],
-                judged,
-                each["outcome"],
-                each["seconds"],
-                each.get("detail", ""),
-            )

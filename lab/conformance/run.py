@@ -30,6 +30,8 @@ class Request:
     topology: Path | None = None
     level: str | None = None
     """Only expectations of this level, ``core`` or ``extended``; None for both."""
+    only: str | None = None
+    """Only what pytest's ``-k`` selects by this."""
     call_seconds: float = CALL_SECONDS
     """A plugin that takes longer for one call hangs."""
 
@@ -89,4 +91,5 @@ def _arguments(request: Request, directory: Path) -> list[str]:
         f"--junitxml={directory / JUNIT}",
         *([] if request.topology is None else ["--topology", str(request.topology)]),
         *([] if request.level is None else ["-m", request.level]),
+        *([] if request.only is None else ["-k", request.only]),
     ]

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from nodes_left import of_process, wait_for_none
 
+from lab.conformance.kernel_matrix import run_on_kernels
+from lab.conformance.record import Column, Record
 from lab.errors import HostError
 from lab.fabric.lab import Lab
 from lab.fabric.machine import emulator
@@ -136,3 +138,33 @@ def test_acceleration_is_found_out_once_a_boot(
         monkeypatch.setattr(acceleration, "_runs", lambda *_, runs=runs: trials.append(runs) or runs)
         assert acceleration.accelerator(programs, outside, kernel) == "tcg"
     assert trials == [False]
+
+
+class Panics:
+    """A job that ends the kernel in which it runs."""
+
+    name = "panic"
+
+    def columns(self) -> list[Column]:
+        return [Column("panics", (), ())]
+
+    def command(self, report: str) -> list[str]:
+        return ["sh", "-c", f"echo begun {report}; echo c >/proc/sysrq-trigger; sleep 60"]
+
+    def records(self, report: Path) -> Iterator[Record]:
+        raise FileNotFoundError(report)
+
+    def fits(self, release: str) -> bool:
+        return bool(release)
+
+
+@pytest.mark.timeout(900)  # it boots an emulated machine, perhaps on a busy host
+def test_kernel_that_panics_is_the_failure_of_its_columns_with_its_last_words(tmp_path: Path):
+    told: list[str] = []
+    report = run_on_kernels([DEFAULT], [Panics(), Panics()], "dev", tmp_path, told.append)
+    assert "kernel 6.1: begun /run/policylab-report/panic" in told
+    assert report.result("panics on 6.1") == "failure"
+    for record in report.records:
+        assert "did not run panic to its end (it said: begun /run/policylab-report/panic)" in record.detail
+        assert "Kernel panic - not syncing: sysrq triggered crash" in record.detail
+    assert wait_for_none(os.getpid()) == []

@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from dataplanes.api import Capability
+from lab.cli import cli
 from lab.conformance import kernel_matrix, minimum
 from lab.conformance.case import load_cases
+from lab.conformance.kernel_jobs import FilesRun, SuiteRun, requests_of
 from lab.conformance.kernel_matrix import run_on_kernels
 from lab.conformance.minimum import held_to_minimum
 from lab.conformance.record import Record
@@ -22,6 +25,7 @@ from lab.fabric.machine.emulator import Machine
 from lab.fabric.machine.kernels import Kernel
 
 REQUEST = Request(("iptables",), (), "dev", None, "core")
+SUITE = SuiteRun(REQUEST)
 REPORT = """{"dataplanes": {"iptables": {"result": "success", "expectations": [
   {"id": "control.no-policy", "title": "t", "level": "core", "outcome": "OUTCOME", "seconds": 1.5, "detail": "d"}]}}}"""
 
@@ -54,14 +58,15 @@ class Machines:
 
     def ssh(self, machine: Machine, command: list[str]) -> list[str]:
         if command[0] == "tar":
-            self.running.remove(machine.name)
-            return ["tar", "-C", str(self.directory / machine.kernel.name), "-c", "."]
+            if machine.name in self.running:
+                self.running.remove(machine.name)
+            return ["tar", "-C", str(self.directory / machine.kernel.name / Path(command[2]).name), "-c", "."]
         return ["sh", "-c", self.scripts.get(machine.kernel.name, "echo pass; sleep 0.2")]
 
-    def reports(self, kernel: str, outcome: str = "passed") -> None:
-        place = self.directory / kernel
-        place.mkdir()
-        (place / "report.json").write_text(REPORT.replace("OUTCOME", outcome))
+    def reports(self, kernel: str, outcome: str = "passed", job: str = "suite", judged: str = "iptables") -> None:
+        place = self.directory / kernel / job
+        place.mkdir(parents=True)
+        (place / "report.json").write_text(REPORT.replace("OUTCOME", outcome).replace('"iptables"', f'"{judged}"'))
         (place / "junit.xml").write_text("<testsuites/>")
 
 
@@ -74,25 +79,25 @@ def test_every_kernel_is_a_column_and_its_report_is_fetched(machines: Machines, 
     for kernel in ("5.10", "6.1"):
         machines.reports(kernel)
     told: list[str] = []
-    report = run_on_kernels(["5.10", "6.1"], REQUEST, tmp_path / "out", told.append)
+    report = run_on_kernels(["5.10", "6.1"], [SUITE], "dev", tmp_path / "out", told.append)
     assert report.dataplanes == ("iptables on 5.10", "iptables on 6.1")
     assert [report.result(name) for name in report.dataplanes] == ["success", "success"]
     assert "kernel 6.1: pass" in told
-    assert (tmp_path / "out" / "kernel-5.10" / "junit.xml").exists()
+    assert (tmp_path / "out" / "kernel-5.10" / "suite" / "junit.xml").exists()
 
 
 def test_two_machines_run_at_a_time(machines: Machines, tmp_path: Path) -> None:
     for kernel in ("5.10", "6.1", "6.12"):
         machines.reports(kernel)
-    run_on_kernels(["5.10", "6.1", "6.12"], REQUEST, tmp_path / "out", lambda _: None)
+    run_on_kernels(["5.10", "6.1", "6.12"], [SUITE], "dev", tmp_path / "out", lambda _: None)
     assert machines.most == 2
 
 
 def test_kernel_that_dies_is_the_failure_of_its_column_with_its_console(machines: Machines, tmp_path: Path) -> None:
     machines.reports("6.1")
-    report = run_on_kernels(["5.10", "6.1"], REQUEST, tmp_path / "out", lambda _: None)
+    report = run_on_kernels(["5.10", "6.1"], [SUITE], "dev", tmp_path / "out", lambda _: None)
     assert [report.result(name) for name in report.dataplanes] == ["failure", "success"]
-    assert "did not run the suite to its end" in report.records[0].detail
+    assert "did not run suite to its end" in report.records[0].detail
     assert "last words" in report.records[0].detail
 
 
@@ -100,31 +105,85 @@ def test_machine_that_hangs_is_given_up(machines: Machines, tmp_path: Path, monk
     monkeypatch.setattr(kernel_matrix, "SILENCE_SECONDS", 0.3)
     machines.scripts["5.10"] = "echo pass; exec sleep 60"
     started = time.monotonic()
-    report = run_on_kernels(["5.10"], REQUEST, tmp_path / "out", lambda _: None)
+    report = run_on_kernels(["5.10"], [SUITE], "dev", tmp_path / "out", lambda _: None)
     assert time.monotonic() - started < 30
     assert "was silent for 0.3 s" in report.records[0].detail
 
 
 def test_failure_on_a_kernel_is_a_failure_of_the_run(machines: Machines, tmp_path: Path) -> None:
     machines.reports("6.1", "failed")
-    report = run_on_kernels(["6.1"], REQUEST, tmp_path / "out", lambda _: None)
+    report = run_on_kernels(["6.1"], [SUITE], "dev", tmp_path / "out", lambda _: None)
     assert report.result("iptables on 6.1") == "failure"
 
 
-def test_machine_is_asked_for_what_the_user_asked_for(
-    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_machine_is_asked_for_what_the_user_asked_for() -> None:
+    request = Request(("iptables", "nftables"), (), "ci", None, "core", "tier", call_seconds=300)
+    words = SuiteRun(request).command("/run/r")
+    assert words[:4] == [sys.executable, "-m", "lab.cli", "conformance"]
+    told = "--report /run/r --profile ci --call-seconds 300"
+    assert " ".join(words[4:]) == f"{told} --dataplane iptables --dataplane nftables --level core --only tier"
+
+
+def test_accelerator_is_judged_by_itself_and_by_what_proves_that_it_was_at_work() -> None:
+    request = Request(("iptables", "nftables"), ("xdp", "flowtable"), "dev", None, "core")
+    suite, xdp, flowtable = requests_of(request)
+    assert [column.name for column in suite.columns()] == ["iptables", "nftables"]
+    assert [column.name for column in xdp.columns()] == ["nftables+xdp"]
+    assert [column.name for column in flowtable.columns()] == ["nftables+flowtable"]
+    assert xdp.request.only is not None
+    assert "nftables+xdp and (test_promise_is_kept or" in xdp.request.only
+    assert "host.do-not-track.blocklist-stops-everything" in xdp.request.only
+    assert flowtable.request.only == "nftables+flowtable and (test_promise_is_kept)"
+
+
+def test_accelerator_that_needs_a_newer_kernel_is_not_asked_for_on_an_older_one_and_that_is_told(
+    machines: Machines, tmp_path: Path
 ) -> None:
-    asked: list[list[str]] = []
-    ssh = machines.ssh
-    monkeypatch.setattr(kernel_matrix, "_ssh", lambda machine, words: asked.append(words) or ssh(machine, words))
+    (_, sockmap) = requests_of(Request(("iptables",), ("sockmap",), "dev"))
+    machines.reports("6.1", job="sockmap", judged="iptables+sockmap")
+    told: list[str] = []
+    report = run_on_kernels(["5.10", "6.1"], [sockmap], "dev", tmp_path / "out", told.append)
+    assert report.dataplanes == ("iptables+sockmap on 6.1",)
+    assert report.result("iptables+sockmap on 6.1") == "success"
+    assert "kernel 5.10: sockmap needs a newer one" in told
+
+
+def test_what_was_judged_before_a_crash_stays(machines: Machines, tmp_path: Path) -> None:
+    (suite, xdp) = requests_of(Request(("iptables",), ("xdp",), "dev"))
     machines.reports("6.1")
-    run_on_kernels(
-        ["6.1"], Request(("iptables", "nftables"), ("xdp",), "ci", None, "core"), tmp_path / "out", lambda _: None
+    report = run_on_kernels(["6.1"], [suite, xdp], "dev", tmp_path / "out", lambda _: None)
+    assert report.result("iptables on 6.1") == "success"
+    assert report.result("iptables+xdp on 6.1") == "failure"
+    assert "did not run xdp to its end" in report.of("iptables+xdp on 6.1")[0].detail
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase name="test_good" time="1.5"/>
+<testcase name="test_bad" time="2"><failure message="m">it is not 3</failure></testcase>
+<testcase name="test_not" time="0"><skipped message="host lacks it"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_file_of_tests_is_a_column_and_what_it_skips_on_a_new_kernel_has_failed(
+    machines: Machines, tmp_path: Path
+) -> None:
+    machines.reports("6.1", job="test_some")
+    (tmp_path / "6.1" / "test_some" / "junit.xml").write_text(JUNIT)
+    report = run_on_kernels(["6.1"], [FilesRun(tmp_path / "test_some.py")], "dev", tmp_path / "out", lambda _: None)
+    found = {record.title: (record.word, record.detail.partition(";")[0]) for record in report.of("test_some on 6.1")}
+    assert found["test_good"] == ("passed", "")
+    assert found["test_bad"] == ("failed", "it is not 3")
+    assert found["test_not"][0] == "failed"
+    assert "host lacks it" in report.of("test_some on 6.1")[-1].detail
+
+
+def test_files_of_tests_are_for_machines_only(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text("")
+    ended = CliRunner().invoke(
+        cli, ["conformance", "--dataplane", "iptables", "--tests", str(tmp_path / "test_some.py")]
     )
-    assert asked[0][:4] == [sys.executable, "-m", "lab.cli", "conformance"]
-    told = "--report /run/policylab-report --profile ci --call-seconds 240.0"
-    named = "--dataplane iptables --dataplane nftables --accelerator xdp --level core"
-    assert " ".join(asked[0][4:]) == f"{told} {named}"
+    assert ended.exit_code == 2
+    assert "name a --kernel" in ended.output
 
 
 def skipped(expectation: str = "control.no-policy") -> Record:
