@@ -92,9 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     config.stash[_JUDGED] = judged
     config.pluginmanager.register(About())
-    config.pluginmanager.import_plugin(
-        FIXTURES
-    )  # late: the last of a name counts, and testinfra has a host
+    config.pluginmanager.import_plugin(FIXTURES)  # late: the last of a name counts, and testinfra has a host
     if not hasattr(config, "workerinput"):  # a worker of pytest-xdist only sends its reports
         _put_together(config, judged)
 

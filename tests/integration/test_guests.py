@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that are reached by ssh, with this host in place of one: the same way, without a machine's boot.
-
-ssh starts the server itself, as its proxy: there is no network between the two, only a pipe.
-"""
+"""Machines that are reached by ssh, with this host in place of one: the same way, without a machine's boot."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from nodes_left import read
+from own_sshd import make_hosts, write_client
 
 from dataplanes.registry import load_dataplane
 from lab.conformance.harness import Harness
@@ -32,26 +30,6 @@ MIXED = (TOPOLOGIES / "mixed.yaml").read_text()
 TOPOLOGY = MIXED.replace('kind: machine, kernel: "6.1"', "kind: machine, ssh: ssh-config").replace(
     "kind: container", "kind: namespace"
 )
-SERVER = """
-HostKey {place}/key
-AuthorizedKeysFile {place}/key.pub
-PermitRootLogin prohibit-password
-UsePAM no
-StrictModes no
-PidFile none
-LogLevel ERROR
-SetEnv PATH={place}:/usr/sbin:/usr/bin:/sbin:/bin
-"""
-CLIENT = """
-Host {name}
-    User root
-    ProxyCommand {proxy}
-    IdentityFile {place}/key
-    IdentitiesOnly yes
-    UserKnownHostsFile /dev/null
-    StrictHostKeyChecking no
-    LogLevel ERROR
-"""
 HOLD_A_LAB = """
 import sys
 from lab.fabric.lab import Lab
@@ -65,19 +43,9 @@ with Lab(load_topology(sys.argv[1])):
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Keys, a server's and a client's configuration, and the command by which policylab is run on the other side."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
-    (tmp_path / "sshd-config").write_text(SERVER.format(place=tmp_path))
-    (tmp_path / "policylab-python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (tmp_path / "policylab-python").chmod(0o755)
-    Path("/run/sshd").mkdir(exist_ok=True)
+    make_hosts(tmp_path, "node-3")
     (tmp_path / "t.yaml").write_text(TOPOLOGY)
-    client(tmp_path)
     return tmp_path
-
-
-def client(place: Path, proxy: str = "") -> None:
-    said = proxy or f"/usr/sbin/sshd -i -f {place}/sshd-config"
-    (place / "ssh-config").write_text(CLIENT.format(name="node-3", proxy=said, place=place))
 
 
 @pytest.mark.parametrize("dataplane", ["iptables", "nftables"])
@@ -130,13 +98,13 @@ def refusal(place: Path) -> str:
 
 
 def test_machine_that_nobody_answers_for_is_told(place: Path):
-    client(place, "false")
+    write_client(place, "node-3", proxy="false")
     assert "node-3 cannot be reached by ssh (" in refusal(place)
 
 
 def test_ssh_that_hangs_is_given_up(place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guests, "ANSWER_SECONDS", 1.0)
-    client(place, "sleep 60")
+    write_client(place, "node-3", proxy="sleep 60")
     assert "node-3 did not answer by ssh within 1 s" in refusal(place)
 
 
