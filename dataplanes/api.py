@@ -127,6 +127,7 @@ class Capability(Enum):
     NAMED_PORTS = "policy.named-ports"
     NETWORK_SETS = "policy.network-sets"
     LIVE_UPDATE = "update.live"
+    CONNECTIONS = "flow.connections"
     SERVICES = "policy.services"
     ADMIN_POLICIES = "policy.admin"
     HOST_ENDPOINTS = "host.endpoints"
@@ -166,6 +167,10 @@ TRAITS: Final[Mapping[Capability, Trait]] = {
     Capability.NAMED_PORTS: Trait("sets of address, protocol and port", "core"),
     Capability.NETWORK_SETS: Trait("sets of networks", "core"),
     Capability.LIVE_UPDATE: Trait("a policy in place of another one", "core"),
+    Capability.CONNECTIONS: Trait(
+        "what belongs to a connection that was let through passes by its state: answers, later packets, ICMP errors",
+        "extended",
+    ),
     Capability.SERVICES: Trait("rules that match the endpoints of a service", "extended"),
     Capability.ADMIN_POLICIES: Trait(
         "AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy: the tiers around `default`", "extended"

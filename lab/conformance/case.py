@@ -5,11 +5,14 @@ A case has one or more steps. Each puts its ``resources`` in force (none: no pol
 step before, and says of its ``flows`` whether they are allowed. A flow is spelled as in a flows file, with one
 convenience: without ``family`` it stands for two flows, one a family (ICMP and ICMPv6 by name have but one).
 ``evidence`` says how the verdicts of a step must have come about, where an accelerator takes part.
+
+``conversations`` are played packet by packet through all steps. Each is spelled as its first packet's flow is, and has
+``packets``: what is said (``send`` or ``answer``), under which ``step``'s policy, and whether it comes through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -71,6 +74,8 @@ class Case:
     provable: bool
     steps: tuple[Step, ...]
     place: Place
+    conversations: tuple[Entry, ...] = ()
+    """Played through all steps, once their flows have been sent; each names its family."""
 
     def scenario(self, number: int, accelerators: Iterable[type[Accelerator]] = ()) -> Scenario:
         """Step ``number``, counted from 0, after all steps before it.
@@ -86,11 +91,28 @@ class Case:
 
     def control(self) -> Scenario | None:
         """Every flow of the case once, without policy: all must be allowed. None where that proves nothing."""
-        if not self.provable:
+        if not self.provable or not self.has_flows:
             return None
         entries = [flow.entry for step in self.steps for flow in step.flows]
         distinct = tuple(entry for number, entry in enumerate(entries) if entry not in entries[:number])
         return Scenario(self.topology, (), distinct)
+
+    @property
+    def has_flows(self) -> bool:
+        """Whether there is anything beside conversations."""
+        return any(step.flows for step in self.steps)
+
+    def conversing(self) -> Scenario | None:
+        """The case's conversations, through all of its steps; None where it has none."""
+        *before, last = (step.resources for step in self.steps)
+        found = Scenario(self.topology, last, (), tuple(before), conversations=self.conversations)
+        return found if self.conversations else None
+
+    def conversing_control(self) -> Scenario | None:
+        """The same without policy, where every packet must come through; None where that proves nothing."""
+        if not self.provable or not self.conversations:
+            return None
+        return Scenario(self.topology, (), (), conversations=tuple(map(_unopposed, self.conversations)))
 
     def within(self, declared: Iterable[Capability]) -> Case | None:
         """The case as a dataplane with these capabilities meets it, or None when it does not meet it at all.
@@ -105,7 +127,14 @@ class Case:
             replace(step, flows=tuple(flow for flow in step.flows if needed_by_flow(flow.entry) <= declared))
             for step in self.steps
         )
-        return replace(self, steps=steps) if any(step.flows for step in steps) else None
+        conversations = tuple(each for each in self.conversations if needed_by_flow(each) <= declared)
+        kept = replace(self, steps=steps, conversations=conversations)
+        return kept if kept.has_flows or conversations else None
+
+
+def _unopposed(conversation: Entry) -> Entry:
+    packets = cast("Sequence[Entry]", conversation["packets"])
+    return {**conversation, "packets": [{**packet, "step": 0, "expect": "allow"} for packet in packets]}
 
 
 class _StepModel(StrictModel):
@@ -113,7 +142,7 @@ class _StepModel(StrictModel):
 
     title: str | None = None
     resources: list[dict[str, Any]] = Field(default_factory=list)
-    flows: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    flows: list[dict[str, Any]] = Field(default_factory=list)
     evidence: list[EvidenceModel] = Field(default_factory=list)
 
 
@@ -129,6 +158,7 @@ class _CaseModel(StrictModel):
     topology: str = "conformance"
     control: Literal["none"] | None = None
     steps: Annotated[list[_StepModel], Field(min_length=1)]
+    conversations: list[dict[str, Any]] = Field(default_factory=list)
 
 
 @cache
@@ -175,7 +205,22 @@ def parse_case(data: bytes | str, file: str) -> Case:
         provable=model.control is None,
         steps=tuple(_step(step, document, number, nodes) for number, step in enumerate(model.steps)),
         place=document.place(),
+        conversations=tuple(_conversations(model, document)),
     )
+
+
+def _conversations(model: _CaseModel, document: Document) -> Iterator[Entry]:
+    """Each in the families that it stands for; a case without flows in some step must have conversations."""
+    for number, step in enumerate(model.steps):
+        if not step.flows and not model.conversations:
+            raise LabError("a step without flows", place=document.place(("steps", number)), allowed="flows")
+    for number, spelled in enumerate(model.conversations):
+        for packet in spelled.get("packets", ()):
+            if packet.get("expect") not in ("allow", "deny") or packet.get("step", 0) >= len(model.steps):
+                place = document.place(("conversations", number))
+                raise LabError("a packet without its verdict, or in no step", place=place, value=str(packet))
+        for family in families_of(spelled):
+            yield deepcopy({**spelled, "family": family})
 
 
 def _only_document(data: bytes | str, file: str) -> Document:

@@ -35,7 +35,8 @@ def grid(outcome: Outcome, limit: int = GRID_ROWS) -> Iterator[str]:
     for row in outcome.results.rows[:limit]:
         mark = "  WRONG" if row.wrong else ""
         observed = row.observed or "nothing sent"
-        flow = f"{_ends(row)}  {flow_text(row.flow)} ipv{row.flow.family}"
+        packet = "" if row.packet is None else f"  {row.packet}"
+        flow = f"{_ends(row)}  {flow_text(row.flow)} ipv{row.flow.family}{packet}"
         yield f"{flow}: expected {row.expected}, observed {observed}{mark}"
     left_out = len(outcome.results.rows) - limit
     if left_out > 0:
@@ -53,10 +54,13 @@ def _lines(title: str, example: Counterexample) -> Iterator[str]:
         yield f"a plugin failed: {outcome.error}"
     topology = load_topology(example.directory / TOPOLOGY)
     for row, number in _shown(outcome):
-        yield from _section("flow", [_wire(row, topology)])
+        packet = [] if row.packet is None else [row.packet]
+        yield from _section("flow", [_wire(row, topology), *packet])
         yield f"expected {row.expected}, because of {decision_text(row)}"
         yield f"observed {outcome.observations[number]}"
     yield from (f"evidence: {reason}" for reason in outcome.unmet)
+    for node, entries in outcome.tracked.items():
+        yield from (f"conntrack of {node}: {entry}" for entry in entries)
     yield from _section("grid", grid(outcome))
     yield from _section("files", _files(example))
     if example.repeats:

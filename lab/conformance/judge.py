@@ -11,12 +11,13 @@ from pathlib import Path
 from dataplanes.api import Dataplane
 from lab.conformance.bundle import Bundle
 from lab.conformance.case import Case, ExpectedFlow
+from lab.conformance.conversations import spoken
 from lab.conformance.counterexample import Failing, investigate
 from lab.conformance.failure import failure_text, grid
 from lab.conformance.patience import Patience
 from lab.conformance.pool import Outcome, Pool
 from lab.conformance.scenario import Scenario
-from lab.conformance.wording import decision_text
+from lab.conformance.wording import decision_text, flow_text
 from lab.errors import HostError
 
 __all__ = ["Judge"]
@@ -33,10 +34,12 @@ class Judge:
 
     def hold_case(self, case: Case, dataplane: type[Dataplane]) -> str | None:
         """Hold a hand-written case: its control first, then every step in the state that the earlier ones left."""
-        failure = self._hold_control(case, dataplane)
+        failure = self._hold_control(case, case.control(), dataplane)
         if failure is not None:
             return failure
         for number, step in enumerate(case.steps):
+            if not step.flows:
+                continue
             scenario = case.scenario(number, self.pool.accelerators)
             outcome = self.pool.run(scenario, dataplane)
             contradiction = _contradiction(outcome, step.flows)
@@ -44,7 +47,23 @@ class Judge:
                 return f"{case.id}: the suite contradicts itself: {contradiction}"
             if not outcome.conformant:
                 return self.tell(Failing(self.bundle(scenario, dataplane, case.id), outcome), case.title, dataplane)
-        return None
+        return self._hold_conversations(case, dataplane)
+
+    def _hold_conversations(self, case: Case, dataplane: type[Dataplane]) -> str | None:
+        """Play the conversations of a case, without policy first."""
+        scenario = case.conversing()
+        if scenario is None:
+            return None
+        failure = self._hold_control(case, case.conversing_control(), dataplane)
+        if failure is not None:
+            return failure
+        outcome = self.pool.run(scenario, dataplane)
+        contradiction = _misjudged(outcome, scenario)
+        if contradiction is not None:
+            return f"{case.id}: the suite contradicts itself: {contradiction}"
+        if outcome.conformant:
+            return None
+        return self.tell(Failing(self.bundle(scenario, dataplane, case.id), outcome), case.title, dataplane)
 
     def bundle(
         self, scenario: Scenario, dataplane: type[Dataplane], expectation: str, seed: str | None = None
@@ -68,9 +87,8 @@ class Judge:
                 next_step="make room there, or name another directory with --report",
             ) from error
 
-    def _hold_control(self, case: Case, dataplane: type[Dataplane]) -> str | None:
+    def _hold_control(self, case: Case, scenario: Scenario | None, dataplane: type[Dataplane]) -> str | None:
         """Every flow of a case must be seen allowed without policy, or a later "denied" would prove nothing."""
-        scenario = case.control()
         if scenario is None:
             return None
         outcome = self.pool.run(scenario, dataplane)
@@ -81,6 +99,18 @@ class Judge:
             return self.tell(Failing(self.bundle(scenario, dataplane, case.id), outcome), title, dataplane)
         shown = "\n".join(grid(outcome))
         return f"{case.id}: its control is not open: without policy not every flow is allowed\n{shown}"
+
+
+def _misjudged(outcome: Outcome, scenario: Scenario) -> str | None:
+    """The first packet of a conversation of which the case's author and the model think differently."""
+    conversations = scenario.load().conversations
+    said = [each for step in range(len(scenario.before) + 1) for each in spoken(conversations, step)]
+    for row, each in zip(outcome.results.rows, said, strict=False):  # no rows where a plugin failed
+        if row.verdict.allowed is not each.line.expect:
+            written = "allow" if each.line.expect else "deny"
+            found = f"{row.packet} of {flow_text(each.conversation.opening)} in step {each.line.step}"
+            return f"{found}: written {written}, the model says {row.expected}, by {decision_text(row)}"
+    return None
 
 
 def _contradiction(outcome: Outcome, expected: tuple[ExpectedFlow, ...]) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -16,11 +16,13 @@ from dataplanes.api import Accelerator, Dataplane
 from lab.conformance.evidence import DATAPLANE, SIDECAR, Told, unmet
 from lab.conformance.harness import Harness
 from lab.conformance.judged import combined_name
+from lab.conformance.playing import play
 from lab.conformance.results import Results
 from lab.conformance.scenario import Entry, LoadedScenario, Scenario
 from lab.errors import DataplaneError, HostError, NoLabError
 from lab.oracle import Oracle
 from lab.policy.resources import Resources
+from lab.traffic.tracked import Tracked
 
 if TYPE_CHECKING:
     from lab.traffic.capture import Recorder
@@ -43,6 +45,8 @@ class Outcome:
     observations: tuple[Observation, ...] = ()
     error: DataplaneError | None = None
     unmet: tuple[str, ...] = ()
+    tracked: Mapping[str, tuple[Tracked, ...]] = field(default_factory=dict)
+    """What each node's conntrack held when the conversations of a scenario were over."""
 
     @property
     def conformant(self) -> bool:
@@ -104,6 +108,8 @@ class Pool:
         LabError when it does not load, NoLabError when the lab cannot be had; a failing plugin is an outcome.
         """
         loaded = scenario.load(directory)
+        if loaded.conversations:
+            return self._play(scenario, loaded, dataplane, recorder)
         verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
         name = _name(scenario, dataplane)
         try:
@@ -118,6 +124,22 @@ class Pool:
             return Outcome(Results.of(loaded.flows, verdicts), error=error)
         results = Results.of(loaded.flows, verdicts, [each.verdict for each in seen])
         return Outcome(results, tuple(seen), unmet=lacking)
+
+    def _play(
+        self, scenario: Scenario, loaded: LoadedScenario, dataplane: type[Dataplane], recorder: Recorder | None
+    ) -> Outcome:
+        """Play conversations through all states, from the beginning."""
+        name = _name(scenario, dataplane)
+        states = (*loaded.before, loaded.resources)
+        try:
+            kept = self._harness(loaded, dataplane, name)
+            kept.state = None
+            kept.harness.apply(Resources())
+            played = play(kept.harness, loaded.conversations, states, recorder)
+        except DataplaneError as error:
+            self._discard(name)
+            return Outcome(Results(()), error=error)
+        return Outcome(played.results, played.observations, unmet=played.unmet, tracked=played.tracked)
 
     def fresh(self) -> Pool:
         """Another pool with the same accelerators and no labs yet."""

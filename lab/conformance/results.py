@@ -26,6 +26,8 @@ class Row:
     flow: Flow
     verdict: Verdict
     observed: Observed | None = None
+    packet: str | None = None
+    """Which packet of a conversation it is; None for a flow that is but its first packet."""
 
     @property
     def expected(self) -> Word:
@@ -39,9 +41,11 @@ class Row:
 
     def to_dict(self) -> dict[str, object]:
         """The row as JSON holds it."""
+        packet = {} if self.packet is None else {"packet": self.packet}
         return {
             **flow_to_dict(self.flow),
             "port": self.flow.port,
+            **packet,
             "expected": self.expected,
             "observed": self.observed,
             "decided_by": decision_to_dict(self.verdict.decided_by),

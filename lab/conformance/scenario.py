@@ -11,23 +11,36 @@ from typing import cast
 import yaml
 
 from dataplanes.api import Capability
+from lab.conformance.conversations import conversations_of
 from lab.conformance.evidence import ExpectedEvidence, read_evidence
 from lab.conformance.needs import needed_by_document, needed_by_flow
-from lab.document import document_of, read_documents
+from lab.document import Document, document_of, read_documents
 from lab.errors import LabError, PolicyError, TopologyError
 from lab.policy.load import load_resources, resources_of
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
 from lab.topology.flows_file import flows_of, load_flows
 from lab.topology.load import load_topology, topology_of
+from lab.traffic.conversation import Conversation
 
-__all__ = ["BEFORE", "EVIDENCE", "FLOWS", "RESOURCES", "TOPOLOGY", "Entry", "LoadedScenario", "Scenario"]
+__all__ = [
+    "BEFORE",
+    "CONVERSATIONS",
+    "EVIDENCE",
+    "FLOWS",
+    "RESOURCES",
+    "TOPOLOGY",
+    "Entry",
+    "LoadedScenario",
+    "Scenario",
+]
 
 Entry = Mapping[str, object]
 """One YAML document or flow as plain data."""
 
 TOPOLOGY, RESOURCES, FLOWS, BEFORE = "topology.yaml", "resources.yaml", "flows.yaml", "before"
 EVIDENCE = "evidence.yaml"
+CONVERSATIONS = "conversations.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +51,15 @@ class LoadedScenario:
     before: tuple[Resources, ...]
     resources: Resources
     flows: tuple[Flow, ...]
+    conversations: tuple[Conversation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """``resources`` are in force when ``flows`` are sent; each of ``before`` was in force earlier, in order.
 
-    ``evidence`` must hold of what happened while the flows were sent.
+    ``evidence`` must hold of what happened while the flows were sent. ``conversations`` are played instead of flows,
+    through all states: step 0 is the first of ``before``, the last one is that of ``resources``.
     """
 
     topology: Entry
@@ -52,6 +67,7 @@ class Scenario:
     flows: tuple[Entry, ...]
     before: tuple[tuple[Entry, ...], ...] = ()
     evidence: tuple[ExpectedEvidence, ...] = ()
+    conversations: tuple[Entry, ...] = ()
 
     def within(self, declared: Iterable[Capability]) -> Scenario | None:
         """What a dataplane with these capabilities is held to; None when no flow is left.
@@ -84,6 +100,7 @@ class Scenario:
             tuple(flows.value),
             tuple(_documents(file) for file in earlier),
             _evidence(directory / EVIDENCE),
+            _listed(directory / CONVERSATIONS),
         )
 
     def write(self, directory: Path) -> None:
@@ -95,6 +112,8 @@ class Scenario:
         for number, documents in enumerate(self.before, start=1):
             (directory / BEFORE).mkdir(exist_ok=True)
             (directory / BEFORE / f"{number:02}.yaml").write_text(_dump(documents))
+        if self.conversations:
+            (directory / CONVERSATIONS).write_text(_dump([list(self.conversations)]))
         if self.evidence:
             (directory / EVIDENCE).write_text(_dump([{"evidence": [each.to_dict() for each in self.evidence]}]))
 
@@ -112,6 +131,7 @@ class Scenario:
             tuple(_resources(documents, topology) for documents in self.before),
             _resources(self.resources, topology),
             flows_of(document_of(list(self.flows), FLOWS), topology),
+            conversations_of(document_of(list(self.conversations), CONVERSATIONS), topology),
         )
 
 
@@ -130,6 +150,9 @@ def _load_files(directory: Path) -> LoadedScenario:
         tuple(load_resources([file], topology) for file in sorted((directory / BEFORE).glob("*.yaml"))),
         load_resources([directory / RESOURCES], topology),
         load_flows(directory / FLOWS, topology),
+        tuple(
+            each for document in _if_there(directory / CONVERSATIONS) for each in conversations_of(document, topology)
+        ),
     )
 
 
@@ -137,12 +160,16 @@ def _resources(entries: Sequence[Entry], topology: Topology) -> Resources:
     return resources_of([document_of(entry, RESOURCES) for entry in entries], topology)
 
 
+def _if_there(file: Path) -> Sequence[Document]:
+    return read_documents(file, LabError) if file.is_file() else ()
+
+
 def _evidence(file: Path) -> tuple[ExpectedEvidence, ...]:
-    return (
-        tuple(each for document in read_documents(file, LabError) for each in read_evidence(document))
-        if file.is_file()
-        else ()
-    )
+    return tuple(each for document in _if_there(file) for each in read_evidence(document))
+
+
+def _listed(file: Path) -> tuple[Entry, ...]:
+    return tuple(entry for document in _if_there(file) for entry in document.value)
 
 
 def _documents(file: Path) -> tuple[Entry, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from lab.oracle.packet import Packet
 from lab.protocols import ICMP, ICMPV6, UDPLITE
+from lab.topology import Flow
 
 __all__ = ["UNTRACKED_6", "is_invalid"]
 
@@ -21,7 +22,7 @@ UNTRACKED_6 = frozenset({*range(130, 137), 143, 151, 152})
 _NO_NEXT_HEADER = 59
 
 
-def is_invalid(packet: Packet, *, sent_here: bool = False) -> bool:
+def is_invalid(packet: Packet | Flow, *, sent_here: bool = False) -> bool:
     """Whether a packet that belongs to no connection is INVALID rather than NEW or untracked.
 
     ``sent_here`` tells that the node which tracks it sends it itself: then no checksum is looked at. One that

@@ -13,7 +13,7 @@ from lab.oracle.explain import Explanation
 from lab.oracle.host_ahead import ahead_of_stage, without_policy
 from lab.oracle.host_hooks import Hook, tiers_at
 from lab.oracle.host_path import Paths
-from lab.oracle.host_stages import Progress, Ruling, Step
+from lab.oracle.host_stages import Progress, Ruling, Stage, Step
 from lab.oracle.packet import Part
 from lab.oracle.policies import JudgedPolicy, Subject
 from lab.oracle.profiles import judged_profiles, profiles_verdict
@@ -131,10 +131,16 @@ class Oracle:
             )
         return verdicts[0]
 
-    def _ask(self, flow: Flow) -> Verdict:
+    def verdict_at(self, flow: Flow, node: str) -> Verdict:
+        """What one node alone says of a flow's first packet; raises as :meth:`verdict` does."""
+        return self._ask(flow, node)
+
+    def _ask(self, flow: Flow, node: str | None = None) -> Verdict:
         question = self._questioner.question(flow)
         progress = Progress()
         for step in question.steps:
+            if node is not None and (not isinstance(step, Stage) or step.node != node):
+                continue
             if not progress.passes_by(step):
                 progress.hear(step, self._say(step, tracked=progress.is_tracked(step)))
                 if progress.is_dead:

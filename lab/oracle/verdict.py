@@ -27,6 +27,10 @@ DefaultReason = Literal[
     "no-backend",  # a node port behind which nobody is
     "not-forwarded",  # through a node that passes nothing on
     "tunnel",  # between nodes: always open; from anybody else: closed
+    "established",  # part of a connection that was let through
+    "related",  # an ICMP error about such a connection
+    "no-whole-packet",  # fragments of which none can be made: nodes that track connections put them together first
+    "as-written",  # a packet of a conversation with a node, of which the model knows nothing
     "neighbour-discovery",  # between a workload and its node: always open
 ]
 

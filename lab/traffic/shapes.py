@@ -15,7 +15,7 @@ from lab.errors import LabError
 from lab.traffic.checksum import fold, words
 from lab.traffic.packets import ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER
 
-__all__ = ["FRAGMENT", "Extension", "Tag", "extended", "fragments", "tagged", "with_options"]
+__all__ = ["FRAGMENT", "Extension", "Tag", "extended", "fragments", "overlapping", "tagged", "with_options"]
 
 FRAGMENT: Final = 44
 """The number of the IPv6 header that a fragment has (RFC 8200, 4.5)."""
@@ -89,6 +89,17 @@ def fragments(frame: bytes, size: int, ident: int = 1) -> list[bytes]:
     _check(frame, _IPV4 if version == 4 else _IPV6)
     header, behind = _parted(frame, IPV4_HEADER if version == 4 else IPV6_HEADER)
     return [ethernet + _piece(header, piece, at, more, ident) for at, piece, more in _pieces(behind, size)]
+
+
+def overlapping(frame: bytes, size: int, ident: int = 1) -> list[bytes]:
+    """The fragments, and behind the first one that lies over it and the second, from its ninth byte on.
+
+    Its bytes are others: whoever lets it overwrite what came before reads another packet than who does not (RFC 5722).
+    """
+    pieces = fragments(frame, size, ident)
+    header, behind = _parted(frame, IPV4_HEADER if frame[_MACS:ETHERNET_HEADER] == _IPV4 else IPV6_HEADER)
+    other = bytes(byte ^ 0xFF for byte in behind[8 : 8 + size])
+    return [pieces[0], frame[:ETHERNET_HEADER] + _piece(header, other, 8, more=True, ident=ident), *pieces[1:]]
 
 
 def _pieces(data: bytes, size: int) -> Iterator[tuple[int, bytes, bool]]:

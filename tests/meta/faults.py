@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from dataplanes.api import Capability, Dataplane, Evidence, Node, Snapshot, SnapshotDelta
 
-__all__ = ["Detour", "Door", "Fault", "Switch", "both_families", "lay"]
+__all__ = ["Detour", "Door", "Fault", "Obstacle", "Switch", "both_families", "lay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,14 @@ class Switch:
         node.write_sysctl(self.sysctl, self.off)
 
 
+class Obstacle(Protocol):
+    """What is laid in the way of a node's packets, and lifted again."""
+
+    def lay(self, node: Node) -> None: ...
+
+    def lift(self, node: Node) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One mistake, made in exactly one of three places, and the expectation that must catch it.
@@ -107,7 +115,7 @@ class Fault:
     caught_by: str
     snapshot: Callable[[Snapshot], Snapshot] | None = None
     step: Callable[[Snapshot, Snapshot], Snapshot] | None = None
-    path: tuple[Detour | Door | Switch, ...] = ()
+    path: tuple[Obstacle, ...] = ()
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.snapshot, self.step, self.path))) != 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults import Detour, Fault, lay
+from flow_faults import FLOW_FAULTS
 from path_faults import PATH_FAULTS, SWITCH_FAULTS
 from snapshot_faults import SNAPSHOT_FAULTS
 from step_faults import STEP_FAULTS
@@ -27,7 +28,7 @@ from lab.traffic.pcap import pcapng
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-FAULTS = (*SNAPSHOT_FAULTS, *STEP_FAULTS, *PATH_FAULTS, *SWITCH_FAULTS)
+FAULTS = (*SNAPSHOT_FAULTS, *STEP_FAULTS, *PATH_FAULTS, *SWITCH_FAULTS, *FLOW_FAULTS)
 # One of each kind, and those that need the backend's own tables.
 ON_LEGACY = (
     "forgets-ipv6",

@@ -12,7 +12,9 @@ import pytest
 
 from dataplanes.api import TRAITS, Capability
 from lab.conformance.case import Case, load_cases, parse_case
+from lab.conformance.conversations import judged, spoken
 from lab.conformance.needs import needed_by_document
+from lab.conformance.scenario import Scenario
 from lab.errors import LabError
 from lab.oracle import Oracle
 
@@ -43,6 +45,8 @@ def test_without_policy_every_flow_is_allowed_unless_the_case_says_that_it_prove
     case: Case, tmp_path: Path
 ) -> None:
     control = case.control()
+    if not case.has_flows:
+        return  # what its conversations prove is asked below
     if control is None:
         denied = _without_policy(case, tmp_path)
         assert denied, "every flow is allowed without policy: the case needs no `control: none`"
@@ -63,7 +67,11 @@ def _without_policy(case: Case, tmp_path: Path) -> list[object]:
 @every_case
 def test_a_case_has_both_an_allowed_flow_and_a_denied_one(case: Case) -> None:
     if case.id not in CONTROLS:
-        assert {flow.allowed for step in case.steps for flow in step.flows} == {True, False}
+        said = {packet["expect"] for each in case.conversations for packet in each["packets"]}
+        assert {flow.allowed for step in case.steps for flow in step.flows} | {word == "allow" for word in said} == {
+            True,
+            False,
+        }
 
 
 @every_case
@@ -74,7 +82,7 @@ def test_a_step_asks_about_no_flow_twice(case: Case) -> None:
 
 
 # What a flow needs is left out of the account, and so is what every dataplane has.
-OPTIONAL = {each for each in Capability if each.value.startswith(("policy.", "host.", "update.", "l7."))}
+OPTIONAL = {each for each in Capability if each.value.startswith(("policy.", "host.", "update.", "flow.", "l7."))}
 
 
 @every_case
@@ -86,6 +94,8 @@ def test_the_declared_capabilities_are_those_that_the_resources_need(case: Case)
         needed.add(Capability.HOST_ENDPOINTS)  # what a workload may send its own node is a setting, the default too
     if case.topology.get("encapsulation") == "vxlan":
         needed.add(Capability.TUNNELS)
+    if case.conversations:
+        needed.add(Capability.CONNECTIONS)
     if any("http" in flow.entry for step in case.steps for flow in step.flows):
         needed.add(Capability.L7_HTTP)
     declared = case.capabilities & OPTIONAL
@@ -111,11 +121,39 @@ def test_a_case_without_ipv6_keeps_its_ipv4_flows_unless_it_is_about_ipv6(case: 
         assert met is None
     else:
         assert met is not None
-        assert {flow.entry["family"] for step in met.steps for flow in step.flows} == {"ipv4"}
+        entries = [*(flow.entry for step in met.steps for flow in step.flows), *met.conversations]
+        assert {entry["family"] for entry in entries} == {"ipv4"}
 
 
 def test_a_dataplane_that_declares_everything_meets_every_case_in_full() -> None:
     assert [case.within(Capability) for case in CASES.values()] == list(CASES.values())
+
+
+every_conversation = pytest.mark.parametrize(
+    "case", [case for case in CASES.values() if case.conversations], ids=lambda case: case.id
+)
+
+
+def judged_by_the_model(scenario: Scenario) -> Iterator[tuple[str, bool, bool]]:
+    """Each packet of a scenario's conversations: what it is, what was written, what the model says."""
+    loaded = scenario.load()
+    states = (*loaded.before, loaded.resources)
+    oracles = [Oracle(loaded.topology, each) for each in states]
+    played = [(each, oracles[step]) for step in range(len(states)) for each in spoken(loaded.conversations, step)]
+    for (each, _), verdict in zip(played, judged(loaded.topology, played), strict=True):
+        yield f"{each.line} of {each.conversation.opening}", bool(each.line.expect), verdict.allowed
+
+
+@every_conversation
+def test_hand_written_verdicts_of_conversations_equal_those_of_the_model(case: Case) -> None:
+    assert not [told for told in judged_by_the_model(case.conversing()) if told[1] is not told[2]]
+
+
+@every_conversation
+def test_without_policy_every_packet_comes_through_unless_the_case_says_that_it_proves_nothing(case: Case) -> None:
+    control = case.conversing_control()
+    if control is not None:
+        assert not [told for told in judged_by_the_model(control) if not told[2]]
 
 
 def test_cases_come_ordered_by_id() -> None:

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays conversations: the lab speaks for both ends, one packet at a time, and sees what becomes of each.
+
+Between two packets nothing is waited for but the barrier. Conntrack is emptied before the first packet and never after:
+what was said before is what these verdicts depend on.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from os import strerror
+from types import TracebackType
+from typing import Final, Self
+
+from lab.errors import LabError, TopologyError
+from lab.fabric.lab import Lab
+from lab.protocols import UDP
+from lab.topology import Address, address_of
+from lab.traffic.conversation import Conversation, Line, flow_of
+from lab.traffic.losses import ConntrackDrops, LossMeter
+from lab.traffic.observation import Observation, Reason
+from lab.traffic.packets import ETHERNET_HEADER, Wire
+from lab.traffic.prober import one_cpu
+from lab.traffic.reassembly import Seen, whole
+from lab.traffic.speech import Speech
+from lab.traffic.taps import RECEIVE_BUFFER, SocketSender, raw_sender, raw_tap
+from lab.traffic.tracked import Tracked, tracked
+
+__all__ = ["Player"]
+
+_ROOM: Final = 1 << 16
+_ETH_P_ALL: Final = 0x0003
+_SOL_PACKET: Final = 263
+_PACKET_IGNORE_OUTGOING: Final = 23
+_SO_RCVBUFFORCE: Final = 33
+
+
+@dataclass(frozen=True, slots=True)
+class _Tap:
+    """Where packets come out at an end; ``skip`` bytes of a frame's start are left away."""
+
+    socket: socket.socket
+    skip: int
+
+
+class Player:
+    """A context manager that owns sockets at the ends of a lab, which must be mute (``Lab.mute``).
+
+    Not to be shared by threads, nor to be used while a prober sends.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._stack = ExitStack()
+        self._taps: dict[tuple[str, int, int], _Tap] = {}
+        self._senders: dict[tuple[str, int], SocketSender] = {}
+        self._silent: set[tuple[Address, int]] = set()
+        self._speeches: dict[int, Speech] = {}
+
+    def __enter__(self) -> Self:
+        for name, host in self._lab.hosts.items():
+            if host.far is not None:
+                raise LabError("conversations are not played where a node is a machine", place=f"node {name}")
+        with ExitStack() as stack:
+            self._drops = {name: ConntrackDrops(node) for name, node in self._lab.nodes.items()}
+            for drops in self._drops.values():
+                stack.callback(drops.close)
+            for name in self._lab.ports:
+                self._frames(name, stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def begin(self, conversations: Mapping[int, Conversation]) -> None:
+        """Forget what was said before, also in conntrack; the conversations are known by these numbers from now on.
+
+        Raises TopologyError when an end is not in the topology or lacks an address of the family.
+        """
+        self._lab.flush_conntrack()
+        self._speeches = {number: self._speech(each) for number, each in conversations.items()}
+        for speech in self._speeches.values():
+            opening, ports = speech.conversation.opening, speech.conversation.ports
+            for name, address, port in zip((opening.source, opening.destination), speech.ends, ports, strict=True):
+                if name in self._lab.nodes and opening.protocol == UDP:
+                    self._keep_silent(name, address, port)
+
+    def say(self, number: int, line: Line) -> Observation:
+        """Send one packet of a conversation, and tell what became of it."""
+        speech = self._speeches[number]
+        flow = flow_of(speech.conversation, line)
+        wire = self._wire(speech.conversation, flow.source, flow.destination)
+        frames = speech.frames(line, wire)
+        tap = self._tap(flow.destination, flow.family, flow.protocol)
+        with one_cpu() as cpu:
+            self._discard()
+            meter = LossMeter(self._drops, cpu, self._lab.losses)
+            refused = self._send(flow.source, flow.family, frames, wire.destination)
+            settled = self._lab.settle()
+            seen = self._seen(tap, frames)
+            losses = meter.losses()
+        if seen is Seen.WHOLE:
+            speech.heard(line)
+        return self._observed(seen, flow.destination, refused=refused, settled=settled, losses=losses)
+
+    def tracked(self) -> Mapping[str, tuple[Tracked, ...]]:
+        """What each node's conntrack holds, by node."""
+        return {name: tracked(node) for name, node in self._lab.nodes.items()}
+
+    def _observed(
+        self, seen: Seen, end: str, *, refused: int, settled: bool, losses: tuple[Reason, str] | None
+    ) -> Observation:
+        if seen is Seen.WHOLE:
+            return Observation("allow", arrived=end)
+        if seen is Seen.PART:
+            return Observation("inconclusive", arrived=end, reason=Reason.ALTERED, detail=f"in part, at {end}")
+        if refused:
+            return Observation("inconclusive", sent=False, reason=Reason.NOT_SENT, detail=strerror(refused))
+        if not settled:
+            return Observation("inconclusive", reason=Reason.NOT_SETTLED)
+        if losses is not None:
+            return Observation("inconclusive", reason=losses[0], detail=losses[1])
+        return Observation("deny")
+
+    def _speech(self, conversation: Conversation) -> Speech:
+        opening = conversation.opening
+        ends = tuple(self._address(conversation, name) for name in (opening.source, opening.destination))
+        return Speech(conversation, (ends[0], ends[1]))
+
+    def _address(self, conversation: Conversation, name: str) -> Address:
+        end = self._lab.topology.end(name)
+        address = None if end is None else address_of(end, conversation.opening.family)
+        if address is None:
+            raise TopologyError("an end that is not there, or not in this family", place=conversation.place, value=name)
+        return address
+
+    def _wire(self, conversation: Conversation, source: str, destination: str) -> Wire:
+        ends = (self._address(conversation, source), self._address(conversation, destination))
+        port = self._lab.ports.get(source)
+        return Wire(bytes(6), bytes(6), *ends) if port is None else Wire(port.mac, port.gateway_mac, *ends)
+
+    def _send(self, name: str, family: int, frames: list[bytes], to: Address) -> int:
+        """The error of the first frame that the kernel did not take, 0 for none; EPERM of a node is a verdict."""
+        on_wire = name in self._lab.ports
+        sender = self._taps[name, 0, 0].socket if on_wire else self._sender(name, family).socket
+        for frame in frames:
+            try:
+                if on_wire:
+                    sender.send(frame)
+                else:
+                    sender.sendto(frame[ETHERNET_HEADER:], (str(to), 0))
+            except PermissionError:
+                return 0
+            except OSError as error:
+                return error.errno or 0
+        return 0
+
+    def _seen(self, tap: _Tap, frames: list[bytes]) -> Seen:
+        received: list[bytes] = []
+        with suppress(BlockingIOError):
+            while True:
+                received.append(tap.socket.recv(_ROOM, socket.MSG_DONTWAIT))
+        return whole(frames, received, tap.skip)
+
+    def _discard(self) -> None:
+        for tap in self._taps.values():
+            with suppress(BlockingIOError):
+                while True:
+                    tap.socket.recv(_ROOM, socket.MSG_DONTWAIT)
+
+    def _frames(self, name: str, stack: ExitStack) -> None:
+        """One socket for frames of any length, out and in; those of the prober have room for its own only."""
+        port = self._lab.ports[name]
+        sock = stack.enter_context(port.host.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        sock.bind((port.interface, _ETH_P_ALL))
+        self._taps[name, 0, 0] = _Tap(sock, 0)
+
+    def _tap(self, name: str, family: int, protocol: int) -> _Tap:
+        """Where a packet to an end comes out."""
+        if name in self._lab.ports:
+            return self._taps[name, 0, 0]
+        key = (name, family, protocol)
+        if key not in self._taps:
+            tap = raw_tap(name, self._lab.nodes[name], family, protocol)
+            self._taps[key] = _Tap(self._stack.enter_context(tap.socket), tap.skip)
+        return self._taps[key]
+
+    def _sender(self, name: str, family: int) -> SocketSender:
+        if (name, family) not in self._senders:
+            self._senders[name, family] = made = raw_sender(name, self._lab.nodes[name], family)
+            self._stack.callback(made.close)
+        return self._senders[name, family]
+
+    def _keep_silent(self, name: str, address: Address, port: int) -> None:
+        """Have a node not answer what comes to one of its UDP ports: somebody is there, who says nothing."""
+        if (address, port) in self._silent:
+            return
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        sock = self._stack.enter_context(self._lab.nodes[name].socket(family, socket.SOCK_DGRAM))
+        sock.bind((str(address), port))
+        self._silent.add((address, port))
