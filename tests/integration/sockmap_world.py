@@ -21,6 +21,7 @@ from dataplanes.sockmap import SockmapAccelerator
 from lab.fabric.lab import Lab
 from lab.policy.compile import compile_snapshots
 from lab.policy.load import load_resources
+from lab.sidecar.mesh import Mesh
 from lab.topology import Topology
 from lab.topology.load import load_topology
 
@@ -40,6 +41,10 @@ workloads:
 """
 
 LEGS: Final = ("veth-ipv4", "veth-ipv6", "loopback-ipv4", "loopback-ipv6")
+ENVOY_LEGS: Final = ("envoys-ipv4", "envoys-ipv6")
+"""In a world with a mesh: from the one to its sidecar, to the sidecar of the other, and to the other."""
+TALK: Final = 7000
+"""The port that sidecars carry without looking at what comes."""
 
 Protocols = tuple[int, int]
 """Of the sockets that connect and of those that accept, as socket() takes them; 0 is TCP."""
@@ -59,7 +64,7 @@ class Leg:
 
 
 def leg_of(lab: Lab, name: str, *, plain: bool = False) -> Leg:
-    """One of LEGS, or remote-ipv4 and remote-ipv6 between nodes; the like among those without sidecars."""
+    """One of LEGS or ENVOY_LEGS, or remote-ipv4 or -ipv6 between nodes; the like among those without sidecars."""
     kind, family = name.split("-")
     near, far = ("x/plain-near", "x/plain-far") if plain else ("x/near", "x/far")
     if kind == "remote":
@@ -72,10 +77,11 @@ def leg_of(lab: Lab, name: str, *, plain: bool = False) -> Leg:
 
 
 class World:
-    """A lab with an accelerator on each node, everybody admitted that has a sidecar."""
+    """A lab with an accelerator on each node, everybody admitted that has a sidecar; perhaps with the sidecars."""
 
-    def __init__(self, lab: Lab, accelerators: Mapping[str, SockmapAccelerator]) -> None:
+    def __init__(self, lab: Lab, accelerators: Mapping[str, SockmapAccelerator], *, meshed: bool = False) -> None:
         self.lab = lab
+        self.meshed = meshed
         self.accelerators = accelerators
         self.accelerator = accelerators["node-1"]
 
@@ -90,6 +96,8 @@ class World:
         """With the accelerator as the path wants it."""
         if path == "joined":
             self.accelerator.join_only()
+        if path == "plain" and self.meshed:  # else there are workloads that have never asked for it
+            self.accelerator.suspend()
         try:
             yield
         finally:
@@ -99,7 +107,7 @@ class World:
     def talkers(self, leg: Leg, patience: int = 60) -> Iterator[Talkers]:
         """Two programs that have conversations on the leg."""
         with ExitStack() as stack:
-            yield Talkers(self.lab, leg, patience, stack)
+            yield Talkers(self.lab, leg, patience, stack, TALK if self.meshed else 0)
 
     @contextmanager
     def sockets(self, leg: Leg, port: int = 0, protocols: Protocols = (0, 0)) -> Iterator[Sockets]:
@@ -111,7 +119,7 @@ class World:
 class Talkers:
     """Two programs that have conversations; see ``talker``."""
 
-    def __init__(self, lab: Lab, leg: Leg, patience: int, stack: ExitStack) -> None:
+    def __init__(self, lab: Lab, leg: Leg, patience: int, stack: ExitStack, port: int) -> None:
         argv = (*PYTHON, str(HERE / "talker.py"), str(patience))
         self._ends = [lab.programs.start(lab.hosts[host], argv, output=subprocess.PIPE) for host in (leg.near, leg.far)]
         for end in self._ends:
@@ -119,7 +127,7 @@ class Talkers:
             stack.callback(end.stdin.close)  # type: ignore[union-attr]
         self._leg = leg
         self._number = 0
-        self._port = self._ask(1, {"listen": leg.address})["port"]
+        self._port = self._ask(1, {"listen": leg.address, "port": port})["port"]
 
     def play(
         self, shapes: Sequence[Mapping[str, Any]], *, wide: int = 8
@@ -151,7 +159,9 @@ class Talkers:
     def _told(self, role: int) -> Any:
         stream = self._ends[role].stdout
         assert stream is not None
-        return json.loads(stream.readline())
+        line = stream.readline()
+        assert line, "one end of the conversations has failed"
+        return json.loads(line)
 
 
 class Sockets:
@@ -215,8 +225,10 @@ def topology(directory: Path) -> Topology:
 
 
 @contextmanager
-def world(directory: Path, kind: type[SockmapAccelerator] = SockmapAccelerator) -> Iterator[World]:
-    """A lab with that accelerator at work on both nodes."""
+def world(
+    directory: Path, kind: type[SockmapAccelerator] = SockmapAccelerator, *, meshed: bool = False
+) -> Iterator[World]:
+    """A lab with that accelerator at work on both nodes, and with sidecars if it is to be meshed."""
     described = topology(directory)
     snapshots = compile_snapshots(described, load_resources((), described))
     with Lab(described) as lab, ExitStack() as stack:
@@ -227,7 +239,9 @@ def world(directory: Path, kind: type[SockmapAccelerator] = SockmapAccelerator) 
             accelerator.start()
             accelerator.prepare(snapshots[name])
             accelerator.apply(snapshots[name])
-        yield World(lab, accelerators)
+        if meshed:
+            stack.enter_context(Mesh(lab))
+        yield World(lab, accelerators, meshed=meshed)
 
 
 def wrong(outcomes: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:

@@ -4,7 +4,7 @@
 Only the standard library: it is started with ``python -I -S`` and the seconds that it is patient. Orders come as lines
 of JSON on standard input, and for each there is one line of JSON on standard output:
 
-    {"listen": ADDRESS}                          -> {"port": PORT}
+    {"listen": ADDRESS, "port": PORT OR 0}       -> {"port": PORT}
     {"play": [CONVERSATION, ...], "role": 0|1,   -> {"ends": [END, ...]}, in the order of the conversations
      "address": ADDRESS, "port": PORT, "wide": HOW MANY AT ONCE}
 
@@ -45,7 +45,7 @@ class End:
         self.conversation = conversation
         self.how, self.chunk, self.rest_after, self.rest = conversation["readers"][role]
         self.sent, self.received = hashlib.blake2b(), hashlib.blake2b()
-        self.sent_bytes = self.received_bytes = self.spurious = 0
+        self.sent_bytes = self.received_bytes = self.spurious = self.stopped = 0
         self.progress = threading.Condition()
         self.over = False
         self.errors: list[str] = []
@@ -67,6 +67,7 @@ class End:
             "sent": [self.sent_bytes, self.sent.hexdigest()],
             "received": [self.received_bytes, self.received.hexdigest()],
             "spurious": self.spurious,
+            "stopped": self.stopped,
             "errors": self.errors,
         }
 
@@ -99,6 +100,11 @@ class End:
         if not self.conversation["early"][self.role]:
             self._await(None)
         self.socket.shutdown(socket.SHUT_WR)
+        try:
+            self.socket.send(b"!")
+        except BrokenPipeError:
+            return
+        self.errors.append("a byte was taken after the end")
 
     def _await(self, due: int | None) -> None:
         """Wait until so much has come, or for the end of what comes."""
@@ -114,6 +120,7 @@ class End:
             try:
                 done = self.socket.send(data)
             except BlockingIOError:
+                self.stopped += 1
                 poll = select.poll()
                 poll.register(self.socket, select.POLLOUT)
                 if not poll.poll(PATIENCE * 1000):
@@ -221,7 +228,8 @@ def main() -> None:
             family = socket.AF_INET6 if ":" in order["listen"] else socket.AF_INET
             listener = socket.socket(family, socket.SOCK_STREAM)
             listener.settimeout(PATIENCE)
-            listener.bind((order["listen"], 0))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((order["listen"], order["port"]))
             listener.listen(128)
             answer: dict[str, Any] = {"port": listener.getsockname()[1]}
         else:

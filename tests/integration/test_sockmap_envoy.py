@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sockmap_world import World, world
+from sockmap_world import TALK, World, world
 from test_sockmap import exchange
 
 from lab.bench.sidecar_load import Load, LoadGenerator, compiled_load
@@ -20,7 +20,7 @@ from lab.sidecar.mesh import Mesh
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-TALK, HTTP = 7000, 8080
+HTTP = 8080
 
 
 @pytest.fixture

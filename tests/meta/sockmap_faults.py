@@ -49,10 +49,10 @@ def broken(fault: Fault, directory: Path) -> type[SockmapAccelerator]:
     return Broken
 
 
-def _with_sockets(check: Callable[..., None], *, world_too: bool = False) -> Check:
+def _with_sockets(check: Callable[..., None]) -> Check:
     def run(world: World) -> None:
         with world.sockets(world.leg("veth-ipv4")) as sockets:
-            check(*((world, sockets) if world_too else (sockets,)))
+            check(sockets)
 
     return run
 
@@ -65,13 +65,8 @@ def _counted(leg: str) -> Check:
     return lambda world: sound.test_redirected_bytes_are_counted_and_seen_on_no_interface(world, leg)
 
 
-def _talks(shape: whole.Shape) -> Check:
-    return lambda world: whole.flicker(world, shape, PATIENCE)
-
-
-def _overruns(world: World) -> None:
-    outcomes, _ = whole.talk(world, "veth-ipv4", "redirected", [whole.OVERRUN] * 2, PATIENCE)
-    assert whole.wrong(outcomes) == []
+def _integrity(world: World) -> None:
+    whole.integrity_run(world, PATIENCE)
 
 
 _PORTS = """	mine = context->local_port;
@@ -104,8 +99,6 @@ _OTHER_HOST = "	if (message->remote_ip4 != message->local_ip4)\n" + _GO_BY_TCP
 _ACCEPTED = "	if (flow->own.accepted)\n" + _GO_BY_TCP
 _REDIRECT = "	verdict = sockets.msg_redirect_hash(message, &flow->peer, BPF_F_INGRESS);\n"
 
-_STOPPED = _with_sockets(sound.test_a_writer_whose_reader_sleeps_is_stopped_as_by_tcp, world_too=True)
-
 FAULTS = (
     Fault("namespaces-meet", ((_SEQUENCES, _PORTS), *_MEET), _apart("ipv4")),
     Fault(
@@ -113,9 +106,9 @@ FAULTS = (
         ((_SEQUENCES, _SEQUENCES + _PORTS_OF_IPV6), *_MEET),
         _apart("ipv6"),
     ),
-    Fault("redirects-again-too-early", ((_UNREAD, ""),), _talks(whole.OVERRUN)),
-    Fault("does-not-look-for-readers", ((_READER, ""),), _talks(whole.WAITING)),
-    Fault("no-bound", ((_QUEUE, ""),), _STOPPED),
+    Fault("redirects-again-too-early", ((_UNREAD, ""),), _integrity),
+    Fault("does-not-look-for-readers", ((_READER, ""),), _integrity),
+    Fault("no-bound", ((_QUEUE, ""),), _integrity),
     Fault(
         "sends-after-shutdown",
         (
@@ -125,11 +118,11 @@ FAULTS = (
         ),
         _with_sockets(sound.test_after_shutdown_nothing_more_is_taken),
     ),
-    Fault("loses-bytes-on-backpressure", ((_LEAVE, _LOSE + _LEAVE),), _overruns),
+    Fault("loses-bytes-on-backpressure", ((_LEAVE, _LOSE + _LEAVE),), _integrity),
     Fault(
         "swaps-order",
         ((_UNREAD, "	if (flow->redirected && !flow->by_tcp)\n		return COUNT_PASSED_UNREAD;\n"),),
-        _talks(whole.OVERRUN),
+        _integrity,
     ),
     Fault(
         "swallows-after-close",
@@ -154,7 +147,7 @@ FAULTS = (
         (("	return is_near_limit(reader, size);\n", "	return 0;\n"),),
         lambda world: refusals.overrun_with_little_memory(world, PATIENCE),
     ),
-    Fault("naive", (), _STOPPED, (("NAIVE", "1"),)),
+    Fault("naive", (), _integrity, (("NAIVE", "1"),)),
 )
 
 
