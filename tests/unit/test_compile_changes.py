@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import compile_world
 import pytest
@@ -30,10 +30,22 @@ from lab.policy.resources import (
     ServiceMatch,
     Tier,
 )
-from lab.policy.snapshot import apply_delta
+from lab.policy.snapshot import MembersChange, apply_delta
 from lab.topology import Namespace, Port, Workload
 
 POLICIES = (CalicoPolicy, KubernetesNetworkPolicy, AdminPolicy)
+
+
+def assert_new(delta, before):
+    """A delta says nothing that is so already: a dataplane may trust it."""
+    for part in ("endpoints", "policies", "profiles", "ip_sets", "host_endpoints"):
+        had = getattr(before, part)
+        assert all(had.get(key) != value for key, value in getattr(delta, part).items())
+    assert delta.settings is None or delta.settings != before.settings
+    for set_id, change in delta.members.items():
+        members = before.ip_sets[set_id].nets | before.ip_sets[set_id].ports
+        assert members.isdisjoint(change.added)
+        assert members >= change.removed
 
 
 class Changes(RuleBasedStateMachine):
@@ -71,6 +83,7 @@ class Changes(RuleBasedStateMachine):
         for node, delta in self.compiler.update(put, removed).items():
             assert not delta.is_empty
             assert delta.members.keys().isdisjoint(delta.ip_sets.keys() | delta.removed_ip_sets)
+            assert_new(delta, self.snapshots[node])
             self.snapshots[node] = apply_delta(self.snapshots[node], delta)
 
     @rule(data=st.data())
@@ -125,3 +138,57 @@ def test_service_changes_after_a_rule_that_names_it_is_gone(last):
     for delta in (compiler.update(remove=policies[:1]), compiler.update([moved := replace(behind, addresses=())])):
         snapshots |= {node: apply_delta(snapshots[node], change) for node, change in delta.items()}
     assert snapshots == compile_snapshots(there, Resources(tuple(policies[1:]), endpoint_slices=(moved,)))
+
+
+def test_network_that_moves_to_another_set_of_the_same_label_changes_nothing():
+    old, new = (compile_world.network_set(name, {"a": "1"}, "10.0.0.0/8") for name in ("old", "new"))
+    policy = compile_world.policy("p", compile_world.rule(source=compile_world.side('a == "1"')))
+    compiler = Compiler(
+        compile_world.topology(compile_world.workload("x/a", 1)), Resources((policy,), network_sets=(old,))
+    )
+    assert compiler.update([new], [old]) == {}
+
+
+def test_network_that_comes_and_goes_in_one_step_is_not_told():
+    first, brief, last = (
+        compile_world.network_set("s", {"a": "1"}, net) for net in ("10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8")
+    )
+    policy = compile_world.policy("p", compile_world.rule(source=compile_world.side('a == "1"')))
+    there = compile_world.topology(compile_world.workload("x/a", 1))
+    compiler = Compiler(there, Resources((policy,), network_sets=(first,)))
+    (change,) = compiler.update([brief, last])["node-1"].members.values()
+    assert change == MembersChange(frozenset(last.nets), frozenset(first.nets))
+
+
+@pytest.mark.parametrize(("namespace", "number"), [(None, 10), ("x", 11), ("y", 12)])
+def test_sets_of_one_name_in_several_namespaces_are_told_apart(namespace, number):
+    sets = [
+        compile_world.network_set("s", {"a": "1"}, f"{net}.0.0.0/8", namespace=name)
+        for name, net in ((None, 10), ("x", 11), ("y", 12))
+    ]
+    policy = compile_world.policy("p", compile_world.rule(source=compile_world.side('a == "1"')))
+    there = compile_world.topology(compile_world.workload("x/a", 1))
+    compiler = Compiler(there, Resources((policy,), network_sets=tuple(sets)))
+    gone = next(each for each in sets if each.namespace == namespace)
+    (change,) = compiler.update([], [gone])["node-1"].members.values()
+    assert change == MembersChange(frozenset(), frozenset({ip_network(f"{number}.0.0.0/8")}))
+
+
+def test_policy_whose_order_changes_is_not_sent_again():
+    policy = compile_world.policy("p", order=1.0)
+    there = compile_world.topology(compile_world.workload("x/a", 1))
+    compiler = Compiler(there, Resources((policy, compile_world.policy("q", order=2.0))))
+    changed = compiler.update([replace(policy, order=3.0)])
+    assert {node: (len(delta.endpoints), len(delta.policies)) for node, delta in changed.items()} == {"node-1": (1, 0)}
+
+
+def test_policy_stays_while_one_of_two_like_workloads_is_left():
+    first, second = (compile_world.workload(f"x/{name}", number) for name, number in (("a", 1), ("b", 2)))
+    policy = compile_world.policy("p")
+    compiler = Compiler(compile_world.topology(), Resources((policy,)))
+    snapshots = compiler.snapshots()
+    for put, removed in (([first, second], []), ([], [first])):
+        changed = compiler.update(put, removed)
+        snapshots |= {node: apply_delta(snapshots[node], delta) for node, delta in changed.items()}
+    assert snapshots == compile_snapshots(compile_world.topology(second), Resources((policy,)))
+    assert len(snapshots["node-1"].policies) == 1
