@@ -180,10 +180,13 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="how many mistakes to make, drawn at random; all without it")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="draws the same sample again")
     parser.add_argument("--only", default="", help="only modules whose path holds this")
+    parser.add_argument("--without", help="no modules whose path holds this")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     found = [mistake for mistake in mistakes(arguments.room) if arguments.only in str(mistake.path)]
+    if arguments.without:
+        found = [mistake for mistake in found if arguments.without not in str(mistake.path)]
     chosen = found
     if arguments.sample is not None:
         draw = random.Random(arguments.seed)  # noqa: S311 - a sample, not a secret

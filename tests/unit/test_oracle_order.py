@@ -87,6 +87,10 @@ TIERS: list[tuple[list[Document], tuple[object, ...]]] = [
         [tier("a", 7), tier("b", 7), ingress("b.p", tier="b"), ingress("a.p", tier="a")],
         ("ingress", "tier-end-deny", "a"),
     ),
+    (  # neither has an order, but one exists
+        [tier("t", None), ingress("a.p", tier="a"), ingress("t.p", tier="t")],
+        ("ingress", "tier-end-deny", "t"),
+    ),
 ]
 
 
