@@ -21,7 +21,7 @@ from dataplanes.xdp.lists import Kind
 from lab.bench.dos_courses import COURSES, LISTENER, NOTHING, RATIOS, SIZES, Course
 from lab.bench.dos_lists import COLD, NetList, ipv4_list, ipv6_list, mixed
 from lab.bench.dos_victim import Kept, flooded
-from lab.bench.dos_ways import Way, blocklist, ipset, linear, nft_set, nothing, tc, tc_blocklist, unconditional
+from lab.bench.dos_ways import Way, blocklist, ipset, linear, nft_set, nothing, own, tc, tc_blocklist, unconditional
 from lab.bench.result import BenchResult, Row, Spread, describe_host, interleave, ratio
 from lab.errors import DataplaneError
 from lab.fabric.bpf import XdpMode
@@ -39,6 +39,9 @@ _VICTIMS: Final[Mapping[str, tuple[str, str | None]]] = {
     "xdp 1m": ("xdp-1m-4", "listed-1m-4"),
     "ipset 1m": ("ipset-1m", "listed-1m-4"),
     "nothing attached": (NOTHING, "listed-1m-4"),
+    "xdp 1m, syn": ("xdp-1m-4", "syn-1m-4"),
+    "ipset 1m, syn": ("ipset-1m", "syn-1m-4"),
+    "nothing attached, syn": (NOTHING, "syn-1m-4"),
 }
 """Who is flooded while a connection goes on, and with what."""
 
@@ -88,6 +91,9 @@ def _topology() -> Topology:
 def _ways(stack: ExitStack, lab: Lab, lists: Mapping[int, NetList]) -> dict[str, Way]:
     """Everything that drops, set up on its node."""
     nodes, whole = lab.nodes, lists[4]
+    for name, node in nodes.items():
+        if name != NOTHING:
+            own(node, lab.upstream(NOTHING).addresses)
     ways = {
         f"xdp-{size}-{version}": blocklist(stack, nodes[f"xdp-{size}-{version}"], _part(listed, size))
         for version, listed in lists.items()
@@ -122,7 +128,7 @@ def _ways(stack: ExitStack, lab: Lab, lists: Mapping[int, NetList]) -> dict[str,
 def _floods(
     stack: ExitStack, lab: Lab, generator: np.random.Generator, lists: Mapping[int, NetList]
 ) -> dict[str, Flood]:
-    """Floods by what their sources are. All are for one address: only where nothing drops them does it matter."""
+    """Floods by what their sources are. All are for the same address, which every node has."""
     to: dict[int, Address] = {address.version: address for address in lab.upstream(NOTHING).addresses}
     floods = {}
     for name in dict.fromkeys(course.flood for course in COURSES.values()):
@@ -209,6 +215,7 @@ def _victim_ratios(kept: Mapping[str, list[Kept]]) -> dict[str, Spread]:
     waits = {name: [each.milliseconds for each in sample] for name, sample in kept.items()}
     return {
         "victim.goodput": ratio(rates["xdp 1m"], rates["ipset 1m"]),
+        "victim.goodput_syn": ratio(rates["xdp 1m, syn"], rates["nothing attached, syn"]),
         "victim.goodput_over_nothing": ratio(rates["xdp 1m"], rates["nothing attached"]),
         "victim.goodput_of_no_flood": ratio(rates["xdp 1m"], rates["no flood"]),
         "victim.latency": ratio(waits["ipset 1m"], waits["xdp 1m"]),

@@ -23,6 +23,7 @@ from lab.errors import HostError
 from lab.fabric.bpf import BpfObject, ProgramKind, XdpMode, attach_tc, load, shipped_bpf
 from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.node import Completed
+from lab.topology import Address
 
 __all__ = [
     "FAILSAFES",
@@ -32,6 +33,7 @@ __all__ = [
     "linear",
     "nft_set",
     "nothing",
+    "own",
     "tc",
     "tc_blocklist",
     "unconditional",
@@ -63,6 +65,12 @@ class Way:
         """Packets that have come to the node so far, whatever became of them."""
         links = {link.get("ifname"): link.get("stats64") or {} for link in self.node.interfaces()}
         return int(links[_INTERFACE]["rx_packets"])
+
+
+def own(node: NamespaceNode, addresses: Iterable[Address]) -> None:
+    """Let these be the node's addresses as well: what is for them and is not dropped goes all the way there."""
+    for address in addresses:
+        _run(node, "ip", "address", "add", f"{address}/{address.max_prefixlen}", "dev", "lo")
 
 
 def nothing(node: NamespaceNode) -> Way:

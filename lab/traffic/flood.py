@@ -45,7 +45,7 @@ _LIBC: Final = ctypes.CDLL(None)
 _BATCH: Final = 64
 # One system call sends so many, so that a flood in a thread can be told to stop.
 _AT_ONCE: Final = 1 << 16
-# At a given rate, the seconds for which packets are sent in one go.
+# At a given rate, the seconds for which packets are sent in one go: the kernel takes some hundredths to begin.
 _PACE: Final = 0.1
 _MOST: Final = 200_000_000
 _UDP_SIZE, _TCP_SIZE = 26, 20

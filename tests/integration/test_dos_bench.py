@@ -12,6 +12,8 @@ from lab.bench import dos, dos_victim
 from lab.bench.dos_lists import NetList
 from lab.bench.dos_ways import Way
 from lab.errors import DataplaneError
+from lab.fabric.lab import Lab
+from lab.traffic.flood import Spent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -61,3 +63,18 @@ def test_filter_that_lets_listed_packets_pass_spoils_the_run(monkeypatch: pytest
     monkeypatch.setattr(dos, "blocklist", leaky)
     with pytest.raises(DataplaneError, match="a filter let listed packets pass"):
         dos.run(1, most=4000)
+
+
+def test_latency_is_that_of_the_answer_under_way_at_any_moment() -> None:
+    kept = dos_victim.Kept.of([0.001] * 900 + [0.1], Spent(1, 1.0, 0.5))
+    assert kept.milliseconds == pytest.approx((900 * 0.001**2 + 0.1**2) / 1.0 * 1e3)
+    assert kept.megabytes == pytest.approx(901 * 4096 / 1e6)
+
+
+def test_flood_that_fails_is_told_and_waited_for_by_nobody() -> None:
+    class Broken:
+        def send(self, *_: object) -> None:
+            os._exit(1)
+
+    with Lab(dos._topology()) as lab, pytest.raises(DataplaneError, match="ended before its time"):
+        dos_victim.flooded(lab, "client", dos.NOTHING, Broken())
