@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from lab.errors import HostError
 
-__all__ = ["cache_directory", "cache_place", "locked"]
+__all__ = ["abandoned", "cache_directory", "cache_place", "locked"]
 
 
 def cache_place() -> Path:
@@ -39,3 +39,15 @@ def locked(path: Path) -> Iterator[None]:
     with Path(f"{path}.lock").open("w") as lock:
         flock(lock, LOCK_EX)
         yield
+
+
+def abandoned(path: Path) -> bool:
+    """Whether something is there that its maker, who held the lock, has left: nobody holds the lock any more."""
+    if not path.exists():
+        return False
+    with Path(f"{path}.lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

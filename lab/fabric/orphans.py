@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import gettempdir
 
 from lab.errors import HostError
+from lab.fabric.cache import abandoned, cache_place
 from lab.fabric.cgroup import cgroup_home
 from lab.fabric.identity import PREFIX, is_orphan
 from lab.fabric.vagrant.daemon import orphaned_daemon, stop_daemon
@@ -30,6 +32,9 @@ def take_away_orphans() -> list[str]:
         for directory in _orphans(Path(gettempdir())):
             watcher.remove(directory)
             found.append(f"directory {directory}")
+        if abandoned(box := cache_place() / "box"):
+            shutil.rmtree(box)  # gigabytes, for which the watcher would not have the time
+            found.append(f"half a box {box}")
         if (daemon := orphaned_daemon()) is not None and stop_daemon():
             found.append(f"libvirt daemon {daemon}")
     finally:

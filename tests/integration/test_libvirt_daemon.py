@@ -15,6 +15,7 @@ from nodes_left import read
 
 from lab.cli import cli
 from lab.errors import HostError
+from lab.fabric.cache import locked
 from lab.fabric.orphans import take_away_orphans
 from lab.fabric.vagrant import daemon
 from lab.fabric.vagrant.daemon import start_daemon, stop_daemon
@@ -108,6 +109,15 @@ def test_gc_takes_away_what_a_daemon_left_that_was_killed_and_no_other(home: Pat
         time.sleep(0.05)
     assert f"libvirt daemon {home}" in take_away_orphans()
     assert not home.exists()
+
+
+def test_gc_takes_away_half_a_box_and_not_one_that_is_being_made(home: Path):
+    box = home.with_name("box")
+    box.mkdir(parents=True)
+    with locked(box):
+        assert f"half a box {box}" not in take_away_orphans()
+    assert f"half a box {box}" in take_away_orphans()
+    assert not box.exists()
 
 
 def test_clean_takes_away_all_that_is_ours(home: Path, monkeypatch: pytest.MonkeyPatch):
