@@ -194,7 +194,8 @@ def lost_tiers(scene: Scene) -> Iterator[Finding]:
 def lost_profiles(scene: Scene) -> Iterator[Finding]:
     """Profiles to which somebody refers and that nobody defines; they close their endpoint both ways."""
     spaces = scene.topology.namespaces.values()
-    known = {profile.name for profile in scene.resources.profiles} | {f"kns.{space.name}" for space in spaces}
+    known = {"projectcalico-default-allow", *(profile.name for profile in scene.resources.profiles)}
+    known |= {f"kns.{space.name}" for space in spaces}
     known |= {f"ksa.{space.name}.{account}" for space in spaces for account in space.service_accounts}
     ends = scene.topology.workloads.values()
     workloads = [(About("workload", None, each.name), each.place, profile_names(each)) for each in ends]

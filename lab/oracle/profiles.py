@@ -23,6 +23,8 @@ __all__ = [
     "profiles_verdict",
 ]
 
+_DEFAULT_ALLOW = "projectcalico-default-allow"
+"""A profile that Calico has ready for host endpoints (HostEndpoint reference)."""
 _ALLOW_ALL = (JudgedRule(0, Action.ALLOW, None, ()),)
 
 
@@ -37,7 +39,7 @@ class JudgedProfile:
 
 def judged_profiles(topology: Topology, resources: Resources) -> dict[str, JudgedProfile]:
     """All profiles by name: those of namespaces allow everything, those of service accounts have no rules."""
-    found: dict[str, JudgedProfile] = {}
+    found = {_DEFAULT_ALLOW: JudgedProfile(_DEFAULT_ALLOW, None, dict.fromkeys(Direction, _ALLOW_ALL))}
     for namespace in topology.namespaces.values():
         name = f"kns.{namespace.name}"
         found[name] = JudgedProfile(name, namespace.place, dict.fromkeys(Direction, _ALLOW_ALL))

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from compile_world import EGRESS, Tier, compiled, endpoint, policy, rule, side, workload
 
-from lab.policy.resources import Direction
+from lab.policy.resources import Action, Direction, Profile
+from lab.policy.snapshot import SnapshotRule
 
 A = workload("x/a", 1, {"app": "web"})
 B = workload("x/b", 2, {"app": "db"}, node="node-2")
@@ -74,6 +75,20 @@ def test_missing_profile_is_named_but_not_held():
     found = compiled([workload("x/a", 1, profiles=("ghost",))])
     assert endpoint(found, "x/a").profiles == ("ghost",)
     assert found.profiles == {}
+
+
+def test_profile_that_calico_has_ready_opens_both_directions():
+    name = "projectcalico-default-allow"
+    found = compiled([workload("x/a", 1, profiles=(name,))])
+    assert list(found.profiles) == [name]
+    everything = (SnapshotRule(Action.ALLOW),)
+    assert (found.profiles[name].ingress, found.profiles[name].egress) == (everything, everything)
+
+
+def test_profile_of_the_resources_takes_the_place_of_the_one_that_is_ready():
+    own = Profile("projectcalico-default-allow", (), (), {})
+    found = compiled([workload("x/a", 1, profiles=(own.name,))], profiles=[own])
+    assert (found.profiles[own.name].ingress, found.profiles[own.name].egress) == ((), ())
 
 
 def test_endpoint_is_keyed_by_its_interface():

@@ -286,6 +286,7 @@ WELL: list[list[object]] = [
     ],
     [knp(podSelector={}, ingress=[{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.0/9"]}}]}])],
     [anp({"action": "Pass", "from": [{"namespaces": {}}]})],
+    [resource("HostEndpoint", "h", node="n1", interfaceName="eth0", profiles=["projectcalico-default-allow"])],
     [knp("default-deny", podSelector={}, policyTypes=["Ingress", "Egress"])],
     [TIER, policy("early.p", tier="early", types=["Ingress"], ingress=[deny(protocol="SCTP"), {"action": "Pass"}])],
     [

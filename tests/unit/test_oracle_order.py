@@ -130,6 +130,7 @@ def with_profiles(*names: str) -> Document:
         (["passing"], (False, "no-profile", None)),
         (["kns.y"], (True, "profile", "kns.y")),
         (["ksa.x.web"], (False, "no-profile", None)),
+        (["projectcalico-default-allow"], (True, "profile", "projectcalico-default-allow")),
     ],
 )
 def test_profiles_are_asked_in_turn(lab: Lab, profiles: list[str], decides: tuple[object, ...]) -> None:

@@ -17,7 +17,7 @@ from lab.policy.compile.calico import calico_form
 from lab.policy.compile.forms import PolicyForm
 from lab.policy.compile.hosts import covering_endpoints, interfaces_of, node_settings
 from lab.policy.compile.kubernetes import kubernetes_form
-from lab.policy.compile.labels import Labelled, Source, ThingKey, namespace_profiles, thing_key
+from lab.policy.compile.labels import Labelled, Source, ThingKey, default_profile, namespace_profiles, thing_key
 from lab.policy.compile.members import SetTable
 from lab.policy.compile.node import NodeState, Owner, Shared
 from lab.policy.compile.rules import Rendered, rendered_policy, rendered_profile
@@ -100,12 +100,15 @@ class Compiler:
         self._attached = Attachments(self._things.index)
         self._rendered: dict[Owner, Rendered] = {}
         self._changed: dict[Owner, None] = {}
-        self._kubernetes_profiles: dict[str, Profile] = {}
+        self._given_profiles: dict[str, Profile] = {}
         self._settings: dict[_Identity, _Settings] = {}
         self._settings_stale = True
         self._host_endpoints: dict[str, dict[str, HostEndpoint]] = {}
         self._hosts_stale: set[str] = set()
         self._nodes = {name: NodeState(name, interfaces_of(node, topology)) for name, node in topology.nodes.items()}
+        given = default_profile(topology.file)
+        self._given_profiles[given.name] = given
+        self._put_profile(given.name)
         self.update(_in_order(topology, resources or Resources()))
 
     def snapshots(self) -> dict[str, Snapshot]:
@@ -233,18 +236,18 @@ class Compiler:
         if isinstance(old, Namespace):
             for profile in namespace_profiles(old, self._topology.file):
                 touched[profile.name] = None
-                del self._kubernetes_profiles[profile.name]
+                del self._given_profiles[profile.name]
         if isinstance(new, Namespace):
             for profile in namespace_profiles(new, self._topology.file):
                 touched[profile.name] = None
-                self._kubernetes_profiles[profile.name] = profile
+                self._given_profiles[profile.name] = profile
         for profile_name in touched:
             self._put_profile(profile_name)
 
     def _put_profile(self, name: str) -> None:
-        """Bring a profile up to date: that of the resources, or else what a namespace or service account makes."""
+        """Bring a profile up to date: that of the resources, or else what is there without one."""
         found = self._known.get(("Profile", "", name))
-        profile = found if isinstance(found, Profile) else self._kubernetes_profiles.get(name)
+        profile = found if isinstance(found, Profile) else self._given_profiles.get(name)
         self._things.put_profile(name, profile)
         self._render(name, None if profile is None else rendered_profile(profile))
 

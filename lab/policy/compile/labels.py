@@ -21,6 +21,7 @@ __all__ = [
     "Labelled",
     "Source",
     "ThingKey",
+    "default_profile",
     "inherits_from",
     "labelled",
     "namespace_profiles",
@@ -77,6 +78,12 @@ def profiles_of(workload: Workload) -> tuple[str, ...]:
 
 def _inherited(prefix: str, labels: Mapping[str, str], name: str) -> dict[str, str]:
     return {prefix + key: value for key, value in {**labels, _NAME_LABEL: name}.items()}
+
+
+def default_profile(file: str) -> Profile:
+    """The profile that Calico has ready for host endpoints that no policy selects: it opens both directions."""
+    everything = (Rule(Action.ALLOW, Place(file)),)
+    return Profile("projectcalico-default-allow", everything, everything, {}, None)
 
 
 def namespace_profiles(namespace: Namespace, file: str) -> Iterator[Profile]:
