@@ -134,6 +134,20 @@ DOCUMENTED = {
         "name: outbound-external",
         "order: 10\negress: [{action: Allow}]\nperformanceHints: [AssumeNeededOnEveryNode]",
     ),
+    "calico-policy-of-a-name-alone": calico("GlobalNetworkPolicy", "name: nameless", "").replace("spec:\n", ""),
+    "calico-policy-with-selectors-that-are-empty": calico(
+        "StagedGlobalNetworkPolicy",
+        "name: default.catch-all",
+        """
+        {tier: default, order: 3000, selector: '', namespaceSelector: '', serviceAccountSelector: '', types: [Egress],
+         doNotTrack: false, applyOnForward: false, preDNAT: false, egress: [{action: Log, source: {}}]}
+        """,
+    ),
+    "calico-ports-in-quotes": calico(
+        "NetworkPolicy",
+        "name: ports, namespace: x",
+        "ingress: [{action: Allow, protocol: TCP, destination: {ports: ['2376', 8080, '1234:5678', named-port]}}]",
+    ),
     "calico-staged-global-policy": calico("StagedGlobalNetworkPolicy", "name: allow-cache", CACHE),
     "calico-staged-policy": calico(
         "StagedNetworkPolicy", "name: allow-cache, namespace: x", f"stagedAction: Set\n{dedent(CACHE).strip()}"
@@ -225,6 +239,15 @@ DOCUMENTED = {
         "name: by-name",
         "podSelector: {}\ningress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: y}}}]}]",
     ),
+    "kubernetes-selector-without-a-value": kubernetes(
+        "name: all-pods, namespace: x", "podSelector:\npolicyTypes: [Ingress]"
+    ),
+    "kubernetes-policy-from-a-cluster": kubernetes(
+        "name: exported, namespace: x, generation: 3, resourceVersion: '7', uid: u-1, selfLink: /apis/x, "
+        "creationTimestamp: '2026-01-02T03:04:05Z', managedFields: [{manager: kubectl}]",
+        "podSelector: {}\negress: [{ports: [{port: 53, protocol: UDP}, {port: 53}]}, {to: [{namespaceSelector: {}}]}]",
+    )
+    + "status: {conditions: []}\n",
     "admin-policy": admin(
         "AdminNetworkPolicy",
         "v1alpha1",
@@ -279,7 +302,7 @@ DOCUMENTED = {
         tier: Baseline
         priority: 0
         subject: {pods: {podSelector: {}}}
-        ingress: [{action: Deny, from: [{namespaces: {}}]}]
+        ingress: [{action: Deny, from: [{namespaces: {matchLabels: {}}}, {pods: {podSelector: {}}}]}]
         """,
     ),
     "cluster-policy-beta": admin(
@@ -339,6 +362,38 @@ REFUSED = {
     "enterprise-network-set": (
         calico("GlobalNetworkSet", "name: n", "nets: []\n§allowedEgressDomains: [example.org]"),
         "unknown key 'allowedEgressDomains' in spec | nets",
+    ),
+    "calico-keys-with-capitals": (
+        calico("NetworkPolicy", "name: n, namespace: x", "selector: all()").replace("spec:", "§Spec:"),
+        "unknown key 'Spec' in the document | apiVersion, kind, metadata, status, spec | did you mean 'spec'?",
+    ),
+    "calico-network-with-host-bits": (
+        calico("GlobalNetworkPolicy", "name: n", "ingress: [{action: Allow, source: {nets: [§10.1.2.3/16]}}]"),
+        "spec.ingress[0].source.nets[0] has bits set behind its prefix | a CIDR such as 10.0.0.0/8 or fd00::/64",
+    ),
+    "calico-placeholder": (
+        calico("HostEndpoint", "name: n", "node: node-1\nexpectedIPs: [§YOUR_ADDRESS]"),
+        "spec.expectedIPs[0] is not an address | an IPv4 or IPv6 address without a prefix length",
+    ),
+    "admin-policy-before-its-first-release": (
+        admin(
+            "AdminNetworkPolicy",
+            "v1alpha1",
+            "n",
+            "priority: 5\nsubject: {namespaces: {}}\n"
+            "ingress: [{action: Allow, from: [{namespaces: {§sameLabels: [tenant]}}]}]",
+        ),
+        "unknown key 'sameLabels' in spec.ingress[0].from[0].namespaces | matchLabels, matchExpressions",
+    ),
+    "cluster-policy-with-the-ports-of-an-admin-policy": (
+        admin(
+            "ClusterNetworkPolicy",
+            "v1alpha2",
+            "n",
+            "tier: Admin\npriority: 5\nsubject: {namespaces: {}}\n"
+            "egress: [{action: Accept, to: [{nodes: {}}], §ports: [{portNumber: {port: 80}}]}]",
+        ),
+        "unknown key 'ports' in spec.egress[0] | name, action, to, protocols",
     ),
     "kubernetes-old-version": (
         kubernetes("name: n", "podSelector: {}").replace("networking.k8s.io/v1", "§extensions/v1beta1"),
