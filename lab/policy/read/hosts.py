@@ -22,7 +22,7 @@ from lab.policy.resources import HostEndpoint, IpPool
 from lab.protocols import PORT_PROTOCOLS, PROTOCOL_NAMES
 from lab.topology import Net, Port
 
-__all__ = ["read_host_endpoint", "read_ip_pool"]
+__all__ = ["pass_over_controllers", "read_host_endpoint", "read_ip_pool"]
 
 _SPEC: Path = ("spec",)
 _INTERFACE = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
@@ -54,6 +54,18 @@ def read_host_endpoint(source: Source, _: str | None) -> HostEndpoint | None:
         ports=_ports(source, spec.ports),
         place=source.place(),
     )
+
+
+def pass_over_controllers(source: Source, _: str | None) -> None:
+    """Refuse a KubeControllersConfiguration that has host endpoints made; nothing else in one concerns the lab."""
+    at = (*_SPEC, "controllers", "node", "hostEndpoint", "autoCreate")
+    if source.value(at) == "Enabled":
+        source.refuse(
+            at,
+            "would have a host endpoint made for every node, which the lab does not do",
+            allowed="Disabled, or no such key",
+            next_step='write HostEndpoints with interfaceName: "*" and profiles: [projectcalico-default-allow]',
+        )
 
 
 def _interface(name: str) -> str:

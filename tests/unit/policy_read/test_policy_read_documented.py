@@ -359,6 +359,14 @@ REFUSED = {
         calico("FelixConfiguration", "name: default", "bpfEnabled: §true"),
         "spec.bpfEnabled can change verdicts, and the lab does not model how | false, or no such key",
     ),
+    "controllers-that-make-host-endpoints": (
+        calico(
+            "KubeControllersConfiguration",
+            "name: default",
+            "controllers: {node: {syncLabels: Enabled, hostEndpoint: {autoCreate: §Enabled}}}",
+        ),
+        "spec.controllers.node.hostEndpoint.autoCreate would have a host endpoint made for every node, which the lab",
+    ),
     "enterprise-network-set": (
         calico("GlobalNetworkSet", "name: n", "nets: []\n§allowedEgressDomains: [example.org]"),
         "unknown key 'allowedEgressDomains' in spec | nets",
@@ -407,3 +415,11 @@ def test_documented_form_that_no_lab_can_hold_is_refused_with_the_reason(faults:
     text, reason = REFUSED[name]
     (told,) = faults(text)
     assert told.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["controllers: {node: {hostEndpoint: {autoCreate: Disabled}}}", "controllers: {node: }", "healthChecks: Enabled"],
+)
+def test_controllers_that_make_no_host_endpoint_are_passed_over(load: Load, spec: str) -> None:
+    assert load(calico("KubeControllersConfiguration", "name: default", spec)) == Resources()
