@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dataplanes.api import HostError, LabError, Node, SnapshotDelta
+from lab.conformance.early import falls_back, survives_tampering
 from lab.conformance.judged import Judged
 from lab.conformance.large import SIZE, holds_large_sets
 from lab.conformance.midway import fails_as_a_whole
@@ -171,6 +172,16 @@ PROMISES: Final = (
         "plugin.start.takes-over",
         "What one left behind that was never stopped, the next one takes away, and nothing of it is in its way.",
         _takes_over,
+    ),
+    Promise(
+        "plugin.acceleration.falls-back",
+        "What is dropped early falls to the dataplane's own rules while accelerators are suspended, and only then.",
+        falls_back,
+    ),
+    Promise(
+        "plugin.acceleration.survives-tampering",
+        "XDP programs that somebody detached, and entries gone from their maps, are told of or put back.",
+        survives_tampering,
     ),
     Promise(
         "plugin.apply.fails-as-a-whole",

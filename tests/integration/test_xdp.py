@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from dataplanes.xdp import XdpAccelerator
 from dataplanes.xdp.filter import InterfaceFilter
 from dataplanes.xdp.lists import Kind
 from lab.conformance.harness import Harness
-from lab.fabric.bpf import compiler
+from lab.fabric.bpf import compiler, detach_xdp, empty_maps
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
 
@@ -101,7 +102,8 @@ def test_mode_that_is_told_is_the_kernels(scene: Scene) -> None:
 
 
 def test_program_that_somebody_detached_is_told_and_put_back(scene: Scene) -> None:
-    scene.filter()._link.detach()
+    assert scene.node.inside(partial(detach_xdp, "eth0")) == 1
+    assert scene.node.inside(partial(detach_xdp, "eth0")) == 0
     assert scene.facts()["eth0.xdp"] == "detached"
     assert scene.sent()[1] > 0
     scene.apply()
@@ -120,6 +122,15 @@ def test_entry_that_somebody_took_out_of_a_map_is_told_and_put_back(scene: Scene
     scene.apply()
     assert scene.facts()["eth0.lost"] == "0"
     assert int(scene.facts()["repaired"]) > 0
+
+
+def test_entries_that_are_all_gone_are_told_and_put_back(scene: Scene) -> None:
+    assert scene.node.inside(partial(empty_maps, "eth0")) == 2
+    assert scene.facts()["eth0.lost"] == "2"
+    assert scene.sent()[0] == 0
+    scene.apply()
+    assert scene.facts()["eth0.lost"] == "0"
+    assert scene.sent()[1] == 0
 
 
 def test_program_of_somebody_else_is_left_alone_and_told(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from xdp_checks import CASES, leaks, modes_differ
-from xdp_faults import ACCELERATOR_FAULTS, BLOCKLIST, TEXT_FAULTS, GenericForNative, HalfOpen, TextFault
+from xdp_faults import ACCELERATOR_FAULTS, BLOCKLIST, PROMISE_FAULTS, TEXT_FAULTS, GenericForNative, HalfOpen, TextFault
 from xdp_model import TCP, UDP, Rules
 from xdp_world import edges, filter_for, mutated, wrong
 
@@ -20,8 +20,10 @@ from dataplanes.xdp.filter import InterfaceFilter
 from dataplanes.xdp.lists import Kind
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
+from lab.conformance.judged import Judged
 from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
+from lab.conformance.promises import PROMISES
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
 
@@ -57,6 +59,21 @@ def test_broken_accelerator_is_caught_by_the_expectation_that_names_it(
         failure = Judge(pool, tmp_path, patience=Patience(each=0)).hold_case(CASES[expectation], IptablesDataplane)
     assert failure is not None
     assert f"iptables+{accelerator.name}" in failure
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "promise", "told"),
+    [(accelerator, *rest) for accelerator, rest in PROMISE_FAULTS.items()],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_accelerator_that_breaks_a_promise_is_caught_by_it(
+    accelerator: type[XdpAccelerator], promise: str, told: str
+) -> None:
+    held = next(each for each in PROMISES if each.id == promise)
+    assert held.broken(Judged(IptablesDataplane, (XdpAccelerator,))) is None
+    failure = held.broken(Judged(IptablesDataplane, (accelerator,)))
+    assert failure is not None
+    assert told in failure
 
 
 def test_generic_mode_that_calls_itself_native_is_caught() -> None:

@@ -166,6 +166,30 @@ class FakedEvidence(XdpAccelerator):
         return Evidence({f"eth0.xdp.{name}": number for name in names}, facts={"eth0.xdp": "native"})
 
 
+class StaysWhenSuspended(XdpAccelerator):
+    """Goes on dropping when it is told to let the dataplane decide."""
+
+    name: ClassVar[str] = "stays"
+
+    def suspend(self) -> None:
+        pass
+
+
+class _Blind(InterfaceFilter):
+    def repair(self) -> int:
+        return 0
+
+    def facts(self) -> dict[str, str]:
+        return super().facts() | {"xdp": "native", "lost": "0"}
+
+
+class BlindForDrift(XdpAccelerator):
+    """Neither sees nor mends what somebody has detached or taken out."""
+
+    name: ClassVar[str] = "blind"
+    _filter = _Blind
+
+
 class _Node:
     """A node on which every program ends up in generic mode, and the link says otherwise."""
 
@@ -200,3 +224,13 @@ ACCELERATOR_FAULTS = {
     FakedEvidence: BLOCKLIST,
 }
 """Each broken accelerator, and the expectation that catches it."""
+
+PROMISE_FAULTS = {
+    StaysWhenSuspended: ("plugin.acceleration.falls-back", "suspended: node-1: stays counter eth0.xdp.dropped-ipv4"),
+    FakedEvidence: ("plugin.acceleration.falls-back", "suspended: node-1: faked counter eth0.xdp.dropped-ipv4"),
+    BlindForDrift: (
+        "plugin.acceleration.survives-tampering",
+        "applied again after its program was detached: node-1: blind counter eth0.xdp.dropped-ipv4 must have grown",
+    ),
+}
+"""Each accelerator that breaks a promise, the promise, and what is said of it."""

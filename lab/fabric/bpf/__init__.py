@@ -7,6 +7,7 @@ from lab.fabric.bpf.links import BpfLink, XdpLink, XdpMode, attach_cgroup, attac
 from lab.fabric.bpf.load import BpfObject, load
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
 from lab.fabric.bpf.programs import BpfProgram, ProgramKind, Ran, run_live
+from lab.fabric.bpf.tampering import detach_xdp, empty_maps
 from lab.fabric.bpf.verifier import VerifierError
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "attach_sockets",
     "attach_tc",
     "attach_xdp",
+    "detach_xdp",
+    "empty_maps",
     "load",
     "member_offsets",
     "run_live",

@@ -18,7 +18,17 @@ from lab.fabric.bpf.programs import BpfProgram
 from lab.fabric.bpf.syscall import Command, bpf, info
 from lab.fabric.netlink import Message, Netlink, attributes
 
-__all__ = ["BpfLink", "XdpLink", "XdpMode", "attach_cgroup", "attach_sockets", "attach_tc", "attach_xdp"]
+__all__ = [
+    "BpfLink",
+    "Resident",
+    "XdpLink",
+    "XdpMode",
+    "attach_cgroup",
+    "attach_sockets",
+    "attach_tc",
+    "attach_xdp",
+    "resident_xdp",
+]
 
 # prog_fd, target_fd or target_ifindex, attach_type, flags
 _CREATE: Final = struct.Struct("=IIII")
@@ -111,7 +121,7 @@ class XdpLink(BpfLink):
 
 
 @dataclass(frozen=True, slots=True)
-class _Resident:
+class Resident:
     """The program that an interface has already: its number, and the mode in words."""
 
     number: int
@@ -124,7 +134,7 @@ def attach_xdp(program: BpfProgram, interface: str, mode: XdpMode | None = None)
     What another has attached is never replaced. Raises BpfError.
     """
     ifindex = _index(interface)
-    resident = _resident(ifindex)
+    resident = resident_xdp(interface)
     if resident:
         raise BpfError(
             f"the interface {interface} has an XDP program already: number {resident.number}, {resident.mode}",
@@ -174,8 +184,9 @@ def _index(interface: str) -> int:
         raise BpfError("there is no such interface", value=interface, allowed=there) from error
 
 
-def _resident(ifindex: int) -> _Resident | None:
+def resident_xdp(interface: str) -> Resident | None:
     """The XDP program that an interface of this thread's namespace has, whoever attached it."""
+    ifindex = _index(interface)
     request = Message(_RTM_GETLINK, 0, struct.pack("=BBHiII", 0, 0, 0, ifindex, 0, 0), "to tell of an interface")
     with Netlink() as netlink:
         answers = netlink.ask(request)
@@ -184,7 +195,7 @@ def _resident(ifindex: int) -> _Resident | None:
         if xdp.get(_IFLA_XDP_ATTACHED, b"\0") != b"\0":
             modes = {1: "native", 2: "generic", 3: "offloaded"}
             number = int.from_bytes(xdp.get(_IFLA_XDP_PROG_ID, b"")[:4], "little")
-            return _Resident(number, modes.get(xdp[_IFLA_XDP_ATTACHED][0], "in several modes"))
+            return Resident(number, modes.get(xdp[_IFLA_XDP_ATTACHED][0], "in several modes"))
     return None
 
 

@@ -34,11 +34,14 @@ class Command(IntEnum):
     PROG_DETACH = 9
     PROG_TEST_RUN = 10
     PROG_FD_BY_ID = 13
+    MAP_FD_BY_ID = 14
     INFO_BY_FD = 15
     BTF_LOAD = 18
     MAP_UPDATE_BATCH = 26
     LINK_CREATE = 28
     LINK_UPDATE = 29
+    LINK_FD_BY_ID = 30
+    LINK_NEXT_ID = 31
     LINK_DETACH = 34
 
 
