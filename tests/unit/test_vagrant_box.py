@@ -34,6 +34,7 @@ class Tools:
 
     def __init__(self) -> None:
         self.ran: list[Ran] = []
+        self.needed: list[Ran] = []
         self.fails: dict[str, str] = {}
         self.does: dict[str, Callable[[Ran], None]] = {}
 
@@ -54,6 +55,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tools:
     for name in MODULES:
         (kernel / name).parent.mkdir(parents=True, exist_ok=True)
         (kernel / name).write_text("")
+    (kernel / "modules.alias").write_text("alias crypto-crc32c fast\nalias crypto-crc32c plain\nalias x y\n")
     (tmp_path / "vmlinuz").write_text("kernel")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(box.os, "geteuid", lambda: 0)
@@ -61,7 +63,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tools:
     monkeypatch.setattr(box.subprocess, "run", made.run)
     monkeypatch.setattr(box, "debian_mirror", lambda: "http://mirror.example/debian/")
     monkeypatch.setattr(box, "archive", lambda *_: b"initrd")
-    monkeypatch.setattr(box, "modules_for", lambda *_: [])
+    monkeypatch.setattr(box, "modules_for", lambda _, needed: made.needed.append(needed) or [])
     monkeypatch.setattr(box, "get_kernel", lambda name: Kernel(name, f"{name}-x", tmp_path / "vmlinuz", kernel))
     made.does["ssh-keygen"] = lambda words: [Path(words[-1] + end).write_text("k") for end in ("", ".pub")] and None
     made.does["mmdebstrap"] = lambda words: Path(words[-2]).mkdir()
@@ -89,6 +91,7 @@ def test_box_has_a_disk_a_key_and_every_kernel_and_nothing_else_is_left(tools: T
     assert tools.ran[-1][:-1] == ("vagrant", "box", "add", "--force", "--name", "policylab")
     assert cache(tmp_path) == []
     assert told
+    assert tools.needed == [("virtio_pci", "virtio_blk", "plain", "ext4")] * len(KERNELS)
 
 
 def test_what_is_copied_into_the_tree_is_what_an_installation_is_made_of(tools: Tools) -> None:

@@ -74,7 +74,8 @@ mount -t ext4 /dev/vda /root
 for place in dev proc sys; do mount -o move /$place /root/$place; done
 exec switch_root /root /sbin/init
 """
-_NEEDED: Final = ("virtio_pci", "virtio_blk", "ext4")
+_CHECKSUMS: Final = "alias crypto-crc32c "
+"""ext4 asks for them by this name, and in the first file system nobody looks it up."""
 
 # In the tree, which is the root here; /policylab holds the checkout. tox's environment is made now, so that
 # nothing is fetched in the machine; it is also the one in which `policylab` itself runs there.
@@ -191,7 +192,7 @@ class _Box:
         for kernel in kernels:
             self._tell(f"taking kernel {kernel.name} ({kernel.release})")
             shutil.copyfile(kernel.image, self._box / f"vmlinuz-{kernel.name}")
-            first = archive(_FIRST, modules_for(kernel, _NEEDED))
+            first = archive(_FIRST, modules_for(kernel, _needed(kernel)))
             (self._box / f"initrd-{kernel.name}").write_bytes(first)
             _copy_modules(kernel, self._extra / "usr/lib/modules" / kernel.release)
 
@@ -238,6 +239,13 @@ def _copy_modules(kernel: Kernel, target: Path) -> None:
         if file.is_file() and not file.is_symlink() and (len(path.parts) == 1 or _wanted(path)):
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / path)
+
+
+def _needed(kernel: Kernel) -> tuple[str, ...]:
+    """The modules that lead to the disk; of those for checksums the last, which any processor can run."""
+    aliases = (kernel.modules / "modules.alias").read_text(encoding="ascii").splitlines()
+    checksums = [line.removeprefix(_CHECKSUMS) for line in aliases if line.startswith(_CHECKSUMS)]
+    return ("virtio_pci", "virtio_blk", *checksums[-1:], "ext4")
 
 
 def _wanted(path: Path) -> bool:
