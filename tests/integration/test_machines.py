@@ -140,6 +140,23 @@ def test_acceleration_is_found_out_once_a_boot(
     assert trials == [False]
 
 
+ONE_MACHINE = """
+nodes: {node-1: {}, m: {kind: machine}}
+"""
+
+
+@pytest.mark.timeout(900)  # it boots an emulated machine, perhaps on a busy host
+def test_machine_that_dies_while_the_lab_is_up_is_told_with_its_console(tmp_path: Path):
+    (tmp_path / "t.yaml").write_text(ONE_MACHINE)
+    with Lab(load_topology(tmp_path / "t.yaml")) as lab:
+        assert lab.nodes["m"].run(["uname", "-r"]).stdout.startswith("6.1.")
+        with pytest.raises(HostError, match=r"(?s)the machine m with kernel 6\.1.*not.*Kernel panic - not syncing"):
+            lab.nodes["m"].run(["sh", "-c", "echo c >/proc/sysrq-trigger"])
+        with pytest.raises(HostError, match="the machine m with kernel"):
+            lab.nodes["m"].run(["true"])
+    assert wait_for_none(os.getpid()) == []
+
+
 class Panics:
     """A job that ends the kernel in which it runs."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import subprocess
 from pathlib import Path
@@ -80,6 +81,40 @@ def test_fetch_that_fails_leaves_nothing_in_the_cache(
 
     monkeypatch.setattr(kernels, "_run", fail)
     with pytest.raises(HostError, match="failed"):
+        get_kernel("6.1")
+    assert [each.name for each in (tmp_path / "policylab/kernels").iterdir()] == ["6.1.lock"]
+
+
+@pytest.mark.parametrize(
+    ("said", "step"),
+    [
+        ("E: Write error - write (28: No space left on device)", r"make room in .*policylab, or set XDG_CACHE_HOME"),
+        ("E: Failed to fetch http://mirror.example/debian", "see whether the mirror is reachable"),
+    ],
+)
+def test_disk_that_fills_up_while_apt_fetches_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, step: str
+) -> None:
+    monkeypatch.setattr(kernels, "_KEYRING", Path(__file__))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    failed = subprocess.CompletedProcess([], 100, "", f"reading lists\n{said}\n")
+    monkeypatch.setattr(kernels.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(HostError, match=step) as told:
+        get_kernel("6.1")
+    assert said in str(told.value)
+    assert [each.name for each in (tmp_path / "policylab/kernels").iterdir()] == ["6.1.lock"]
+
+
+def test_disk_that_fills_up_while_a_kernel_is_unpacked_is_told_as_such(
+    apt: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert apt == []
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(kernels.Path, "write_text", full)
+    with pytest.raises(HostError, match=r"6\.1 cannot be kept: No space left on device.*make room there"):
         get_kernel("6.1")
     assert [each.name for each in (tmp_path / "policylab/kernels").iterdir()] == ["6.1.lock"]
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from lab.errors import HostError
 from lab.fabric.apt import apt_install
-from lab.fabric.cache import cache_directory, locked
+from lab.fabric.cache import cache_directory, cache_place, locked
 from lab.fabric.finding import last_line
 
 __all__ = ["DEFAULT", "KERNELS", "NEWEST", "Kernel", "debian_mirror", "get_kernel"]
@@ -152,7 +152,7 @@ def _run(command: list[str], directory: Path | None = None) -> str:
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{command[0]} took longer than {_FETCH_SECONDS} s", next_step="look at the network") from error
     if done.returncode:
-        raise HostError(
-            f"{command[0]} failed", value=last_line(done.stderr), next_step="see whether the host's mirror is reachable"
-        )
+        full = "No space left" in done.stderr
+        step = f"make room in {cache_place()}, or set XDG_CACHE_HOME" if full else "see whether the mirror is reachable"
+        raise HostError(f"{command[0]} failed", value=last_line(done.stderr), next_step=step)
     return done.stdout
