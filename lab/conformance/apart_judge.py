@@ -12,7 +12,7 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from lab.conformance.apart import CALL_SECONDS, Apart
 from lab.conformance.case import Case
-from lab.conformance.generated import EXPECTATION, Generated
+from lab.conformance.generated import Draws, Generated
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
 from lab.conformance.judged import Judged
@@ -67,12 +67,12 @@ class ApartJudge:
         except DataplaneError as error:
             return self._story(case.id, case.title, error)
 
-    def hold_generated(self, profile: str, topology: Topology | None) -> Drawn:
-        """Hold as many generated scenarios as the profile says."""
+    def hold_generated(self, draws: Draws, profile: str, topology: Topology | None) -> Drawn:
+        """Hold as many generated scenarios of that kind as the profile says."""
         try:
-            return self._call(_hold_generated, profile, topology)
+            return self._call(_hold_generated, draws, profile, topology)
         except DataplaneError as error:
-            return Drawn(1, "", self._story(EXPECTATION, "some generated scenario", error))
+            return Drawn(1, "", self._story(draws.id, "some generated scenario", error))
 
     def hold_promise(self, promise: str) -> str | None:
         """Hold a promise of the contract, by its id."""
@@ -124,7 +124,7 @@ def _hold_promise(seat: _Seat, promise: str) -> str | None:
     return next(each for each in PROMISES if each.id == promise).broken(seat.judged)
 
 
-def _hold_generated(seat: _Seat, profile: str, topology: Topology | None) -> Drawn:
-    run = Generated(seat.judge, seat.judged.dataplane)
+def _hold_generated(seat: _Seat, draws: Draws, profile: str, topology: Topology | None) -> Drawn:
+    run = Generated(seat.judge, seat.judged.dataplane, draws)
     failure = run.hold(profile, topology)
     return Drawn(run.seen["scenarios"], run.summary(), failure)

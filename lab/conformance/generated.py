@@ -13,7 +13,7 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
-from dataplanes.api import Dataplane
+from dataplanes.api import Capability, Dataplane
 from lab.conformance.counterexample import Failing
 from lab.conformance.generate import scenarios
 from lab.conformance.judge import Judge
@@ -21,13 +21,42 @@ from lab.conformance.pool import Outcome
 from lab.conformance.scenario import Entry, Scenario
 from lab.topology import Topology
 
-__all__ = ["EXPECTATION", "PROFILES", "TITLE", "Generated"]
+__all__ = ["DRAWS", "POLICIES", "PROFILES", "REQUESTS", "Draws", "Generated"]
 
 LAB_LIFE: Final = 6
 """Scenarios that share a lab: its whole past is told with one that fails only because of it."""
 
-EXPECTATION: Final = "generated.policies-and-flows"
-TITLE: Final = "Whatever policies and flows are drawn, each flow's verdict is the reference model's."
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """An expectation of what is drawn: with ``sidecars`` of requests, which take longer, so they are fewer."""
+
+    id: str
+    title: str
+    sidecars: bool = False
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the lab has to add to what a dataplane declares."""
+        return frozenset({Capability.L7_HTTP}) if self.sidecars else frozenset()
+
+    def settings(self, profile: str) -> settings:
+        """As much as the profile says."""
+        chosen = PROFILES[profile]
+        return settings(chosen, max_examples=chosen.max_examples // _SHARE_OF_REQUESTS) if self.sidecars else chosen
+
+
+POLICIES: Final = Draws(
+    "generated.policies-and-flows",
+    "Whatever policies and flows are drawn, each flow's verdict is the reference model's.",
+)
+REQUESTS: Final = Draws(
+    "generated.policies-and-requests",
+    "Whatever HTTP rules and requests are drawn, each request's verdict is the reference model's.",
+    sidecars=True,
+)
+DRAWS: Final = (POLICIES, REQUESTS)
+_SHARE_OF_REQUESTS: Final = 10
 
 _ANY: Final = settings(
     deadline=None,  # the kernel is in the loop
@@ -58,6 +87,7 @@ class Generated:
 
     judge: Judge
     dataplane: type[Dataplane]
+    draws: Draws = POLICIES
     seen: Counter[str] = field(default_factory=Counter)
     failing: list[Scenario] = field(default_factory=list)
     past: list[Scenario] = field(default_factory=list)
@@ -67,13 +97,14 @@ class Generated:
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
-        chosen = PROFILES[profile]
+        chosen = self.draws.settings(profile)
+        declared = self.dataplane.capabilities | self.draws.capabilities
         drawn_from = None if chosen.derandomize else random.getrandbits(64)  # told in the bundle
 
         @chosen
-        @given(scenarios(topology, self.dataplane.capabilities))
+        @given(scenarios(topology, declared, sidecars=self.draws.sidecars))
         def check(scenario: Scenario) -> None:
-            met = scenario.within(self.dataplane.capabilities)
+            met = scenario.within(declared)
             if met is None:
                 reject()
             self._check(met)
@@ -126,9 +157,9 @@ class Generated:
         """Tell of the last failing scenario: Hypothesis ends with the smallest."""
         seed_text = "derandomised" if drawn_from is None else str(drawn_from)
         scenario = self.failing[-1]
-        bundle = self.judge.bundle(scenario, self.dataplane, EXPECTATION, seed_text)
+        bundle = self.judge.bundle(scenario, self.dataplane, self.draws.id, seed_text)
         failing = Failing(bundle, self.judge.pool.run(scenario, self.dataplane))
-        return self.judge.tell(failing, TITLE, self.dataplane)
+        return self.judge.tell(failing, self.draws.title, self.dataplane)
 
 
 def _wrong_first(scenario: Scenario, outcome: Outcome) -> Scenario:

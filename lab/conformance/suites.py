@@ -11,7 +11,7 @@ import pytest
 
 from lab.conformance.apart_judge import ApartJudge
 from lab.conformance.case import Case, cheapest_first, load_cases
-from lab.conformance.generated import EXPECTATION, TITLE
+from lab.conformance.generated import DRAWS, Draws
 from lab.conformance.host import lacking as host_lacks
 from lab.conformance.judged import Judged
 from lab.conformance.not_held import NotHeldError
@@ -47,22 +47,29 @@ class Expectations:
 class GeneratedScenarios:
     """What nobody wrote down: generated topologies, policies and flows."""
 
-    @pytest.mark.expectation(EXPECTATION, TITLE)
+    @pytest.mark.parametrize(
+        "draws", [pytest.param(each, id=each.id, marks=pytest.mark.expectation(each.id, each.title)) for each in DRAWS]
+    )
     def test_generated_scenarios_hold(
         self,
+        draws: Draws,
         judged: Judged,
         judge: ApartJudge,
         request: pytest.FixtureRequest,
         record_property: Callable[[str, object], None],
     ) -> None:
         """Every drawn flow gets the oracle's verdict."""
+        if (reason := host_lacks(draws.capabilities)) is not None:
+            pytest.skip(reason)
         given = request.config.getoption("--topology")
-        profile = request.config.getoption("--lab-profile")
-        drawn = judge.hold_generated(profile, None if given is None else load_topology(given))
+        topology = None if given is None else load_topology(given)
+        if draws.sidecars and topology is not None and not any(each.sidecar for each in topology.workloads.values()):
+            pytest.skip(f"no workload of {given} has a sidecar of which requests could be made")
+        drawn = judge.hold_generated(draws, request.config.getoption("--lab-profile"), topology)
         record_property("covered", drawn.covered)
         if not drawn.scenarios:
             pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} declares too little for anything to be drawn")
-        conclude(judged, EXPECTATION, drawn.failure)
+        conclude(judged, draws.id, drawn.failure)
 
 
 def _marks(promise: Promise) -> list[pytest.MarkDecorator]:
@@ -85,7 +92,7 @@ class Contract:
     @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
     def test_known_broken_expectations_exist(self, judged: Judged) -> None:
         """A name with a slip in it would excuse nothing, and nobody would notice."""
-        known = [EXPECTATION, *(each.id for each in PROMISES), *(case.id for case in load_cases())]
+        known = [*(each.id for each in (*DRAWS, *PROMISES)), *(case.id for case in load_cases())]
         unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
         if unknown:
             pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)

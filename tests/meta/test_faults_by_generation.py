@@ -14,7 +14,7 @@ from step_faults import STEP_FAULTS
 
 from dataplanes.iptables import IptablesDataplane
 from lab.conformance.bundle import read_bundle
-from lab.conformance.generated import EXPECTATION, Generated
+from lab.conformance.generated import POLICIES, Generated
 from lab.conformance.judge import Judge
 from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
@@ -41,9 +41,9 @@ def found_by_generation(fault: Fault, judge: Judge) -> Scenario:
     broken = lay(fault, IptablesDataplane)
     failure = Generated(judge, broken).hold(PROFILE, load_topology(TOPOLOGY))
     assert failure is not None, fault.wrong
-    assert f"FAILED {EXPECTATION}" in failure
+    assert f"FAILED {POLICIES.id}" in failure
     assert "failed 5 of 5 times when repeated" in failure
-    found = read_bundle(judge.report / "bundles" / f"{broken.name}-{EXPECTATION}").scenario
+    found = read_bundle(judge.report / "bundles" / f"{broken.name}-{POLICIES.id}").scenario
     with Pool() as fresh:
         assert not fresh.run(found, broken).conformant
         assert fresh.run(found, IptablesDataplane).conformant

@@ -42,6 +42,7 @@ class Facts:
 
     document: Entry
     capabilities: frozenset[Capability] = frozenset(Capability)
+    with_requests: bool = False
 
     @cached_property
     def namespaces(self) -> tuple[str, ...]:
@@ -57,6 +58,20 @@ class Facts:
     def ends(self) -> tuple[str, ...]:
         """Names of workloads, then of externals."""
         return (*self.workloads, *self._section("externals"))
+
+    @cached_property
+    def sidecars(self) -> frozenset[str]:
+        """Names of workloads with a sidecar, of which requests can be made, if they are to be made at all."""
+        if not self.with_requests:
+            return frozenset()
+        return frozenset(name for name, body in self._section("workloads").items() if body.get("sidecar"))
+
+    @cached_property
+    def request_ports(self) -> tuple[int, ...]:
+        """Ports at which requests are made: declared for TCP, and not by all who do so called one without HTTP."""
+        served = [each for each in self.served if each.protocol == "TCP"]
+        looked_at = [each.port for each in served if (each.name or "").partition("-")[0] != "tcp"]
+        return tuple(dict.fromkeys(looked_at))
 
     @cached_property
     def nodes(self) -> tuple[str, ...]:

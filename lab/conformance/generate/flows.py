@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lab.conformance.generate.facts import Facts
+from lab.conformance.generate.requests import requests
 from lab.conformance.generate.rules import near
 from lab.conformance.scenario import Entry
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, protocol_label, protocol_number
@@ -66,7 +67,12 @@ def _spread(number: int, first: int) -> Iterator[int]:
 
 
 def _in_families(facts: Facts, source: str, target: str, packet: Packet) -> Iterator[Entry]:
-    """The packet in its own family, or else in all that both ends have; there may be none."""
+    """The packet in its own family, or else in all that both ends have; there may be none.
+
+    A request can only be made of who has a sidecar.
+    """
+    if "http" in packet and target not in facts.sidecars:
+        return
     for family in facts.families_of(source) & facts.families_of(target):
         name = _FAMILY_NAMES[family]
         if packet.get("family", name) == name:
@@ -82,6 +88,9 @@ def borders(facts: Facts, documents: Iterable[Entry]) -> tuple[Packet, ...]:
     packets += [packet for document in documents for packet in _of_nodes(document)]
     for rule in _rules(documents):
         packets += _of_rule(facts, rule)
+    if facts.sidecars:
+        asked = requests(_rules(documents))
+        packets += [{"protocol": "TCP", "port": port, "http": each} for each in asked for port in facts.request_ports]
     for packet in packets:
         found.setdefault(repr(packet), packet)
     return tuple(found.values())

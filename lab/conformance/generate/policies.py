@@ -140,7 +140,9 @@ def _both_directions(draw: st.DrawFn, facts: Facts, types: Sequence[str] | None)
             continue
         if drawn := draw(st.lists(rules(facts, direction), min_size=0 if chance(draw, 6) else 1, max_size=4)):
             # Behind a rule that allows everything, what the others deny or pass on shows; at the tier's end it may not.
-            spec[direction] = [*drawn, {"action": "Allow"}] if chance(draw, 2) else drawn
+            # Rules about requests allow, and that would not show.
+            open_end = not (facts.sidecars and direction == "ingress") and chance(draw, 2)
+            spec[direction] = [*drawn, {"action": "Allow"}] if open_end else drawn
     return spec
 
 

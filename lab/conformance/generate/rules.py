@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dataplanes.api import Capability
 from lab.conformance.generate.facts import Facts
-from lab.conformance.generate.picks import pick
+from lab.conformance.generate.picks import chance, pick
+from lab.conformance.generate.requests import http_match
 from lab.conformance.generate.selectors import selectors
 from lab.topology import DEFAULT_SOURCE_PORT
 
@@ -45,6 +46,16 @@ _SHAPES: tuple[tuple[str, ...], ...] = (
     ("not-protocol",),
     ("service",),
 )
+_REQUEST_SHAPES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("peer",),
+    ("peer", "ports"),
+    ("ports",),
+    ("nets",),
+    ("version",),
+    ("subject",),
+    ("peer", "named"),
+)
 # Round the port that a flow comes from unless it says otherwise.
 _SOURCE_PORTS: tuple[str | int, ...] = (
     DEFAULT_SOURCE_PORT,
@@ -65,11 +76,13 @@ _ICMPV6: tuple[Draft, ...] = ({"type": 128}, {"type": 129}, {"type": 128, "code"
 
 @st.composite
 def rules(draw: st.DrawFn, facts: Facts, direction: Direction, *, profile: bool = False) -> Draft:
-    """One rule that the API takes."""
-    rule: Draft = {"action": pick(draw, _PROFILE_ACTIONS if profile else _ACTIONS)}
+    """One rule that the API takes; where there are sidecars, most that may are about requests."""
+    about_requests = bool(facts.sidecars) and direction == "ingress" and not profile and not chance(draw, 3)
+    actions = ("Allow",) if about_requests else _PROFILE_ACTIONS if profile else _ACTIONS
+    rule: Draft = {"action": pick(draw, actions)}
     sides: dict[str, Draft] = {"source": {}, "destination": {}}
     peer, subject = ("source", "destination") if direction == "ingress" else ("destination", "source")
-    shape = pick(draw, _SHAPES)
+    shape = pick(draw, _REQUEST_SHAPES if about_requests else _SHAPES)
     if "peer" in shape:
         sides[peer] |= _peer(draw, facts)
     if "subject" in shape:
@@ -79,9 +92,10 @@ def rules(draw: st.DrawFn, facts: Facts, direction: Direction, *, profile: bool 
     if "version" in shape:
         rule["ipVersion"] = pick(draw, (4, 6))
     if "ports" in shape:
-        rule["protocol"] = pick(draw, _PORT_PROTOCOLS)
+        rule["protocol"] = pick(draw, ("TCP",) if about_requests else _PORT_PROTOCOLS)
         sides["destination"] |= _ports(draw, facts)
-    if "source-ports" in shape:
+    # A sidecar connects from a port that the kernel draws: what depends on it is nothing that a request can be asked.
+    if "source-ports" in shape and not facts.sidecars:
         sides["source"] |= {"ports": [pick(draw, _SOURCE_PORTS)]}
     if "named" in shape:
         sides["destination"] |= {pick(draw, ("ports", "ports", "notPorts")): [pick(draw, facts.port_names)]}
@@ -89,6 +103,8 @@ def rules(draw: st.DrawFn, facts: Facts, direction: Direction, *, profile: bool 
         namespace, name = facts.service
         sides[peer] |= {"services": {"namespace": namespace, "name": name}}
     rule |= _protocol(draw, shape)
+    if about_requests:
+        rule["http"] = http_match(draw)
     return rule | {name: side for name, side in sides.items() if side}
 
 

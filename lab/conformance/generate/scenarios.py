@@ -18,20 +18,34 @@ from lab.topology import Topology
 __all__ = ["scenarios"]
 
 
+# Sidecars stand in front of workloads. What is about nodes, or sends elsewhere what comes, is tested without them.
+_BESIDE_SIDECARS = frozenset(
+    each
+    for each in Capability
+    if each.value.startswith("host.") or each in {Capability.SERVICES, Capability.TUNNELS, Capability.NAT_OUTGOING}
+)
+
+
 def scenarios(
-    topology: Topology | None = None, capabilities: frozenset[Capability] = frozenset(Capability)
+    topology: Topology | None = None,
+    capabilities: frozenset[Capability] = frozenset(Capability),
+    *,
+    sidecars: bool = False,
 ) -> st.SearchStrategy[Scenario]:
     """Scenarios in ``topology``, or each in one of its own; some come after another policy was in force.
 
-    What concerns nodes, services, admin policies and tunnels is drawn for a dataplane that declares it.
+    What concerns nodes, services, admin policies and tunnels is drawn for a dataplane that declares it. With
+    ``sidecars`` there are HTTP rules and requests in place of nodes, services and tunnels.
 
     Everything drawn loads: a scenario that does not is a fault of this package. Raises TopologyError for a
     topology in which there is nothing to ask.
     """
+    if sidecars:
+        capabilities -= _BESIDE_SIDECARS
     if topology is None:
-        drawn = topologies(tunnels=Capability.TUNNELS in capabilities)
-        return drawn.flatmap(lambda document: _scenario(Facts(document, capabilities)))
-    facts = Facts(topology_document(topology), capabilities)
+        drawn = topologies(tunnels=Capability.TUNNELS in capabilities, sidecars=sidecars)
+        return drawn.flatmap(lambda document: _scenario(Facts(document, capabilities, sidecars)))
+    facts = Facts(topology_document(topology), capabilities, sidecars)
     if not facts.pairs:
         raise TopologyError(
             "policy cannot be generated for it: no two ends can talk",

@@ -15,7 +15,7 @@ from lab.topology import Endpoint, Namespace, Port, Topology, Workload
 
 __all__ = ["topologies", "topology_document"]
 
-MAX_WORKLOADS = 6
+MAX_WORKLOADS, MAX_MESHED = 6, 4
 WORKLOADS = ("x/a", "y/b", "x/c", "y/d", "x/e", "x/f")
 
 _LABELS: tuple[Mapping[str, str], ...] = (
@@ -49,16 +49,19 @@ _EXTERNALS = {
 
 
 @st.composite
-def topologies(draw: st.DrawFn, *, tunnels: bool = True) -> Entry:
-    """A topology document; every end has its addresses written out. With ``tunnels`` some nodes speak VXLAN."""
-    nodes = [f"node-{number + 1}" for number in range(draw(st.integers(1, 3)))]
-    names = WORKLOADS[: draw(st.integers(2, MAX_WORKLOADS))]
+def topologies(draw: st.DrawFn, *, tunnels: bool = True, sidecars: bool = False) -> Entry:
+    """A topology document; every end has its addresses written out. With ``tunnels`` some nodes speak VXLAN.
+
+    With ``sidecars`` it is smaller, and most workloads have one.
+    """
+    nodes = [f"node-{number + 1}" for number in range(draw(st.integers(1, 2 if sidecars else 3)))]
+    names = WORKLOADS[: draw(st.integers(2, MAX_MESHED if sidecars else MAX_WORKLOADS))]
     namespaces = pick(draw, _NAMESPACES)
     document: dict[str, object] = {
         "name": "drawn",
         "nodes": {name: _node(number) for number, name in enumerate(nodes)},
         "namespaces": {name: {**body, **_accounts()} for name, body in namespaces.items()},
-        "workloads": {name: _workload(draw, number, nodes) for number, name in enumerate(names)},
+        "workloads": {name: _workload(draw, number, nodes, meshed=sidecars) for number, name in enumerate(names)},
     }
     if tunnels and len(nodes) > 1 and chance(draw, 4):
         document["encapsulation"] = "vxlan"
@@ -80,7 +83,7 @@ def _accounts() -> Entry:
     return {"serviceAccounts": {"robot": {"labels": {"kind": "machine"}}, "guest": {}}}
 
 
-def _workload(draw: st.DrawFn, number: int, nodes: list[str]) -> Entry:
+def _workload(draw: st.DrawFn, number: int, nodes: list[str], *, meshed: bool) -> Entry:
     body: dict[str, object] = {
         "node": pick(draw, nodes),
         # From .11 on: pairs and fours of neighbours begin and end between workloads.
@@ -88,6 +91,8 @@ def _workload(draw: st.DrawFn, number: int, nodes: list[str]) -> Entry:
         "labels": dict(pick(draw, _LABELS)),
         "ports": [dict(port) for port in pick(draw, _PORTS)],
     }
+    if meshed and not (number and chance(draw, 4)):
+        body["sidecar"] = "envoy"
     if (profiles := pick(draw, _PROFILES)) is not None:
         body["profiles"] = list(profiles)
     elif (account := pick(draw, (None, None, "robot", "guest"))) is not None:
