@@ -7,8 +7,9 @@ each takes; and at half of what plain TCP manages, at fixed times, for latencies
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ _TRIAL_SECONDS: Final = 0.5
 _MOST_SECONDS: Final = 3.0
 _SLICES: Final = 3
 """In a round each arm has so many turns of so many seconds: what else the machine does then hits all of them."""
+_SLICES_OF_RATIOS: Final = 6
+"""The same where ratios are asked for: what is judged by one number is worth twice the time."""
 _PART_OF_PLAIN: Final = 0.5
 
 _CHOSEN: Final[tuple[tuple[Way, Protocol, int, int], ...]] = (
@@ -66,7 +69,7 @@ FULL: Final = tuple(
     for size in _SIZES
     for number in _CONNECTIONS
 )
-"""All that there is to measure; it takes an hour or two."""
+"""All that there is to measure; seven rounds of it take an hour or two."""
 
 # The ratios that are asked for, each of answers a second: the geometric mean over these cells.
 _RATIOS: Final[Mapping[str, tuple[Cell, ...]]] = {
@@ -77,8 +80,8 @@ _RATIOS: Final[Mapping[str, tuple[Cell, ...]]] = {
 }
 
 
-def run(rounds: int = 7, cells: Sequence[Cell] = CELLS) -> BenchResult:
-    """Measure so many rounds of these cells on every arm.
+def run(rounds: int = 7, cells: Sequence[Cell] = CELLS, told: Callable[[str], None] = lambda _: None) -> BenchResult:
+    """Measure so many rounds of these cells on every arm; ``told`` hears after each cell how far it is.
 
     Raises HostError where there is no Envoy, no C compiler, or what the accelerator needs is missing.
     """
@@ -86,7 +89,12 @@ def run(rounds: int = 7, cells: Sequence[Cell] = CELLS) -> BenchResult:
     topology = _topology()
     with ExitStack() as stack:
         arms = {name: stack.enter_context(open_arm(name, topology, binary)) for name in ARMS}
-        courses = [_Course(cell, arms, rounds) for cell in cells]
+        courses = []
+        begun = time.monotonic()
+        for number, cell in enumerate(cells, start=1):
+            courses.append(_Course(cell, arms, rounds))
+            left = (time.monotonic() - begun) / number * (len(cells) - number) / 60
+            told(f"{number} of {len(cells)}: {cell.name}; about {left:.0f} minutes to go")
     return BenchResult("sidecar", describe_host(), rounds, tuple(_rows(courses)), dict(_ratios(courses)))
 
 
@@ -109,10 +117,11 @@ class _Course:
             # Each connection has its turn a few times in a slice, also where that takes long.
             self._seconds = min(max(_SECONDS, 4 * cell.load.connections / max(trial, 1)), _MOST_SECONDS)
             measured = {name: partial(self._measure, name, each) for name, each in running.items()}
-            figures = interleave(rounds * _SLICES, measured)
+            turns = _SLICES_OF_RATIOS if any(cell in asked for asked in _RATIOS.values()) else _SLICES
+            figures = interleave(rounds * turns, measured)
         for name, slices in figures.items():
             if name != self.failed:
-                self.rates[name] = [mean(slices[place : place + _SLICES]) for place in range(0, len(slices), _SLICES)]
+                self.rates[name] = [mean(slices[place : place + turns]) for place in range(0, len(slices), turns)]
 
     @property
     def has_latencies(self) -> bool:

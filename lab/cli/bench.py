@@ -25,6 +25,9 @@ BENCHMARKS = {
 WITH_MORE = ("sidecar",)
 """Benchmarks that leave most of what they could measure out, unless they are told not to."""
 
+DEFAULT_REPORT = Path("policylab-report")
+"""Made only when there is something to write; one that the user names is made, and tried, before the run."""
+
 
 @click.command(short_help="Measure two things side by side, as ratios.")
 @click.argument("what", type=click.Choice(sorted(BENCHMARKS)))
@@ -37,20 +40,25 @@ WITH_MORE = ("sidecar",)
 @click.option(
     "--report",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("policylab-report"),
-    show_default=True,
+    show_default=str(DEFAULT_REPORT),
     help="Where bench-WHAT.json and its plots (SVG) are written.",
 )
 @click.option("--full", is_flag=True, help=f"All there is to measure, for hours: {', '.join(WITH_MORE)}.")
-def bench(what: str, rounds: int, output: str, report: Path, *, full: bool) -> None:
+def bench(what: str, rounds: int, output: str, report: Path | None, *, full: bool) -> None:
     """Measure WHAT on this machine; only the ratios carry over to others."""
     if full and what not in WITH_MORE:
         raise click.UsageError(f"bench {what} measures all that it can; --full is for {', '.join(WITH_MORE)}")
-    prepare_directory(report)
+    if report is not None:
+        prepare_directory(report)
     module = import_module(BENCHMARKS[what])
-    result = module.run(rounds, module.FULL) if full else module.run(rounds)
+    if what in WITH_MORE:
+        result = module.run(rounds, module.FULL if full else module.CELLS, complain)
+    else:
+        result = module.run(rounds)
     told = result.to_dict()
     say(json.dumps(told, indent=1) if output == "json" else "\n".join(result.table()))
+    report = report or DEFAULT_REPORT
+    prepare_directory(report)
     write_json(report / f"bench-{what}.json", told)
     drawn = ", ".join(file.name for file in write_plots(told, report))
     complain(f"{report}: bench-{what}.json, {drawn}")
