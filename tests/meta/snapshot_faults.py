@@ -34,6 +34,7 @@ from dataplanes.api import (
     PortMember,
     PortRange,
     Snapshot,
+    SnapshotPolicy,
     SnapshotProfile,
     SnapshotRule,
     SnapshotSide,
@@ -46,8 +47,23 @@ Rules = tuple[SnapshotRule, ...]
 _OPEN = (SnapshotRule(Action.ALLOW),)
 # xt_multiport holds 15 ports.
 _SLOTS = 15
+# Letters in the name of a chain of iptables.
+_LETTERS = 28
+# Jumps within jumps in nftables.
+_JUMPS = 16
+# Networks on a line of 1000 characters or so.
+_LINE = 64
 # Protocols with a name; the others have a number only.
 _NAMED_PROTOCOLS = {*PORT_PROTOCOLS, 1, 58}
+
+
+def _first_of_a_beginning(snapshot: Snapshot) -> Snapshot:
+    first: dict[str, SnapshotPolicy] = {}
+    policies = {}
+    for key, policy in sorted(snapshot.policies.items(), key=lambda item: item[0].name):
+        meant = first.setdefault(key.name[:_LETTERS], policy)
+        policies[key] = replace(policy, ingress=meant.ingress, egress=meant.egress)
+    return replace(snapshot, policies=policies)
 
 
 def _forgets_ipv6(rules: Rules, _direction: Direction, _snapshot: Snapshot) -> Rules:
@@ -271,6 +287,30 @@ SNAPSHOT_FAULTS = (
         "Keeps as many ports as one kernel match holds.",
         "rule.ports.more-than-fifteen",
         snapshot=change_sides(lambda side: replace(side, ports=side.ports[:_SLOTS])),
+    ),
+    Fault(
+        "truncates-not-ports",
+        "Keeps as many exceptions among ports as one kernel match holds.",
+        "rule.not-ports.more-than-fifteen",
+        snapshot=change_sides(lambda side: replace(side, not_ports=side.not_ports[:_SLOTS])),
+    ),
+    Fault(
+        "truncates-nets",
+        "Keeps as many networks of a rule as fit on a line.",
+        "rule.nets.more-than-a-hundred",
+        snapshot=change_sides(lambda side: replace(side, nets=side.nets[:_LINE])),
+    ),
+    Fault(
+        "truncates-names",
+        "Calls chains by the beginnings of the policies' names, so that one policy has the rules of another.",
+        "policy.name.long",
+        snapshot=_first_of_a_beginning,
+    ),
+    Fault(
+        "truncates-tiers",
+        "Asks as many tiers as nftables has jumps within jumps.",
+        "tier.order.more-than-sixteen",
+        snapshot=change_endpoints(lambda endpoint, _snapshot: replace(endpoint, tiers=endpoint.tiers[:_JUMPS])),
     ),
     Fault(
         "ignores-not-ports",
