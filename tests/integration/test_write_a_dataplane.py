@@ -22,8 +22,6 @@ STEP = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 EXITS = re.compile(r"  # exits (\d+)$")
-LONG = "policylab conformance"
-"""Takes minutes; tests of its own run it."""
 
 
 @pytest.fixture
@@ -64,8 +62,6 @@ def test_page_is_followed_word_by_word(tmp_path: Path, shell: dict[str, str]) ->
             (tmp_path / step["file"]).write_text(step["text"])
             continue
         for command, exits, told in commands(step["block"]):
-            if command.startswith(LONG):
-                continue
             ended = subprocess.run(
                 ["sh", "-c", command],
                 cwd=tmp_path,
@@ -73,13 +69,13 @@ def test_page_is_followed_word_by_word(tmp_path: Path, shell: dict[str, str]) ->
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=240,
+                timeout=900,
                 check=False,
             )
             assert ended.returncode == exits, f"$ {command}\n{ended.stdout}"
             assert not told.strip() or shown(ended.stdout, told), f"$ {command}\n{ended.stdout}"
             ran += 1
-    assert ran >= 8
+    assert ran >= 9
 
 
 def test_every_file_of_the_new_package_names_the_dataplane(tmp_path: Path) -> None:
