@@ -46,6 +46,7 @@ __all__ = [
     "DEFAULT_CAPABILITIES",
     "ICMP",
     "ICMPV6",
+    "OLDEST_KERNEL",
     "PORT_PROTOCOLS",
     "SCTP",
     "TCP",
@@ -188,6 +189,8 @@ TRAITS: Final[Mapping[Capability, Trait]] = {
         "extended",
     ),
 }
+OLDEST_KERNEL: Final = "5.10"
+"""What is held to, and tried, on all kernels since; plugins may need a newer one."""
 DEFAULT_CAPABILITIES: Final = frozenset(each for each, trait in TRAITS.items() if trait.default)
 
 
@@ -238,6 +241,11 @@ class Dataplane(Protocol):
 
     May be left out.
     """
+    min_kernel: ClassVar[str] = OLDEST_KERNEL
+    """The oldest kernel on which it does what it declares, as ``5.14``; may be left out.
+
+    On an older one it is skipped. That it cannot be run on a newer one is a failure in the kernel matrix.
+    """
 
     def __init__(self, node: Node) -> None: ...
 
@@ -283,6 +291,8 @@ class Accelerator(Protocol):
     capabilities: ClassVar[frozenset[Capability]]
     """What it accelerates; what it does not name here still gets its verdict from the dataplane alone."""
     known_broken: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """As a dataplane's; may be left out."""
+    min_kernel: ClassVar[str] = OLDEST_KERNEL
     """As a dataplane's; may be left out."""
 
     def __init__(self, node: Node) -> None: ...

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from dataplanes.api import API_VERSION, Accelerator, Capability, Dataplane, DataplaneError
+from dataplanes.api import API_VERSION, OLDEST_KERNEL, Accelerator, Capability, Dataplane, DataplaneError
 from dataplanes.trial import quietly, try_apart
 from lab.errors import LabError
 
@@ -139,6 +140,13 @@ def _check_declarations(kind: _Kind, point: EntryPoint, plugin: Any) -> None:
             f"{kind.noun} {point.name} ({point.value}) declares what are no capabilities",
             value=f"{plugin.capabilities!r:.200}",
             allowed="a frozenset of members of dataplanes.api.Capability",
+        )
+    oldest = getattr(plugin, "min_kernel", OLDEST_KERNEL)
+    if not isinstance(oldest, str) or re.fullmatch(r"\d+\.\d+", oldest) is None:
+        raise DataplaneError(
+            f"min_kernel of {kind.noun} {point.name} ({point.value}) is not what it should be",
+            value=f"{oldest!r:.200}",
+            allowed=f"the first two numbers of a release, as {OLDEST_KERNEL!r}",
         )
     known = getattr(plugin, "known_broken", {})
     if not isinstance(known, Mapping) or not all(isinstance(word, str) for pair in known.items() for word in pair):

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from dataplanes.api import (
-    API_VERSION,
     BpfSource,
     Capability,
     DataplaneError,
@@ -37,7 +36,8 @@ class SockmapAccelerator:
     """
 
     name: ClassVar[str] = "sockmap"
-    api_version: ClassVar[int] = API_VERSION
+    api_version: ClassVar[int] = 1
+    min_kernel: ClassVar[str] = "5.14"  # which has SO_NETNS_COOKIE: workloads are told apart by it
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.IPV4, Capability.IPV6, Capability.TCP, Capability.L7_HTTP}
     )

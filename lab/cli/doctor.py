@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import click
 
+from lab.conformance.host import plugin_findings
 from lab.errors import HostError
 from lab.fabric.apt import APT, apt_install
 from lab.fabric.finding import Finding
@@ -35,8 +36,9 @@ def doctor(context: click.Context, output: str) -> None:
 
     Ends 3 only if not even a lab of network namespaces can work here.
     """
-    findings = examine()
-    fit = fitness(findings)
+    found = examine()
+    fit = fitness(found)
+    findings = [*found, *plugin_findings()]
     if output == "json":
         answer = {"fit": fit, "findings": [asdict(finding) for finding in findings], "mend": mending(findings)}
         say(json.dumps(answer, indent=2))

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import platform
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
-from dataplanes.api import TRAITS, Capability, HostError
+from dataplanes.api import OLDEST_KERNEL, TRAITS, Accelerator, Capability, Dataplane, HostError, LabError
+from dataplanes.registry import accelerator_names, dataplane_names, load_accelerator, load_dataplane
+from lab.conformance.judged import Judged
+from lab.conformance.kernel_version import version_of
+from lab.fabric.finding import Finding
 from lab.sidecar.envoy import envoy_path
 
-__all__ = ["lacking", "too_old"]
+__all__ = ["lacking", "plugin_findings", "too_old", "too_old_for"]
 
 
 def lacking(capabilities: Collection[Capability]) -> str | None:
@@ -27,16 +30,37 @@ def _without_envoy() -> str | None:
     return None
 
 
+def too_old_for(judged: Judged) -> str | None:
+    """Why the running kernel cannot run what is judged, and what would mend it; None when it can."""
+    running = platform.release()
+    if version_of(running) >= version_of(judged.min_kernel):
+        return None
+    return f"this host's kernel is {running}; {judged.name} needs {judged.min_kernel}: run it on a newer kernel"
+
+
+def plugin_findings() -> Iterator[Finding]:
+    """Whether the running kernel is new enough for each plugin that is installed."""
+    kinds = (("dataplane", dataplane_names(), load_dataplane), ("accelerator", accelerator_names(), load_accelerator))
+    for kind, names, load in kinds:
+        for name in names:
+            yield _plugin_finding(kind, name, load)
+
+
+def _plugin_finding(kind: str, name: str, load: Callable[[str], type[Dataplane | Accelerator]]) -> Finding:
+    what = f"{kind} {name}"
+    try:
+        oldest = getattr(load(name), "min_kernel", OLDEST_KERNEL)
+    except LabError as error:
+        return Finding(what, "no", str(error), f"--{kind} {name}")
+    fits = version_of(platform.release()) >= version_of(oldest)
+    return Finding(what, "yes" if fits else "no", f"needs kernel {oldest} or newer", f"--{kind} {name}")
+
+
 def too_old(capabilities: Iterable[Capability]) -> str | None:
     """Why the running kernel cannot do what is needed, and what would mend it; None when it can."""
     running = platform.release()
     for capability in sorted(capabilities, key=lambda each: each.value):
         needed = TRAITS[capability].min_kernel
-        if needed is not None and _version(running) < _version(needed):
+        if needed is not None and version_of(running) < version_of(needed):
             return f"this host's kernel is {running}; {capability.value} needs {needed}: run it on a newer kernel"
     return None
-
-
-def _version(release: str) -> tuple[int, ...]:
-    """The first two numbers of a release: ``6.1.0-18-amd64`` is (6, 1)."""
-    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from dataplanes.api import TRAITS, Accelerator, Capability, Dataplane
+from dataplanes.api import OLDEST_KERNEL, TRAITS, Accelerator, Capability, Dataplane
 from dataplanes.registry import load_accelerator, load_dataplane
+from lab.conformance.kernel_version import version_of
 
 __all__ = ["Judged", "combinations", "combined_name"]
 
@@ -42,6 +43,12 @@ class Judged:
         """What its plugins say that they fail: ids of expectations or globs of them, and why."""
         plugins = (self.dataplane, *self.accelerators)
         return {glob: reason for each in plugins for glob, reason in getattr(each, "known_broken", {}).items()}
+
+    @property
+    def min_kernel(self) -> str:
+        """The oldest kernel on which all of it works."""
+        plugins = (self.dataplane, *self.accelerators)
+        return max((getattr(each, "min_kernel", OLDEST_KERNEL) for each in plugins), key=version_of)
 
     def broken(self, expectation: str) -> str | None:
         """Why it is known to fail an expectation; None: it is not."""

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from lab.conformance.case import load_cases
 from lab.conformance.judged import combinations
-from lab.conformance.minimum import ACCELERATOR_MINIMUM, version_of
+from lab.conformance.kernel_version import version_of
 from lab.conformance.outcomes import column_of
 from lab.conformance.record import Column, Record, Word
 from lab.conformance.run import JUNIT, REPORT, Request
@@ -89,8 +89,8 @@ class SuiteRun:
                 yield Record(each["id"], title, level, judged, each["outcome"], each["seconds"], detail)
 
     def fits(self, release: str) -> bool:
-        """Whether a kernel is new enough for its accelerator."""
-        return self.accelerator is None or version_of(release) >= ACCELERATOR_MINIMUM.get(self.accelerator, ())
+        """Whether a kernel is new enough for what is judged."""
+        return all(version_of(release) >= version_of(each.min_kernel) for each in self.columns())
 
 
 @dataclass(frozen=True, slots=True)

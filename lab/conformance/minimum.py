@@ -3,28 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
-from dataplanes.api import Capability
+from dataplanes.api import OLDEST_KERNEL, TRAITS
 from lab.conformance.case import load_cases
+from lab.conformance.kernel_version import version_of
 from lab.conformance.record import Record
 
-__all__ = ["ACCELERATOR_MINIMUM", "MINIMUM_KERNEL", "OLDEST", "held_to_minimum", "version_of"]
-
-OLDEST: Final = (5, 10)
-"""What the suite is held to on every kernel from here on, unless it says otherwise below."""
-MINIMUM_KERNEL: Final[Mapping[Capability, tuple[int, int]]] = {}
-"""Capabilities that need a newer one."""
-ACCELERATOR_MINIMUM: Final[Mapping[str, tuple[int, int]]] = {"sockmap": (5, 14)}
-"""Accelerators that need a newer one: sockmap tells workloads apart by the cookies of their network namespaces
-(SO_NETNS_COOKIE, Linux 5.14)."""
-
-
-def version_of(release: str) -> tuple[int, ...]:
-    """Major and minor number of a kernel's release."""
-    return tuple(int(part) for part in release.split("-", maxsplit=1)[0].split(".")[:2])
+__all__ = ["held_to_minimum"]
 
 
 def held_to_minimum(record: Record, release: str) -> Record:
@@ -32,9 +18,9 @@ def held_to_minimum(record: Record, release: str) -> Record:
     if record.word != "skipped":
         return record
     capabilities = next((case.capabilities for case in load_cases() if case.id == record.expectation), frozenset())
-    since = max((MINIMUM_KERNEL.get(each, OLDEST) for each in capabilities), default=OLDEST)
-    if version_of(release) < since:
+    needed = (TRAITS[each].min_kernel or OLDEST_KERNEL for each in capabilities)
+    since = max(needed, key=version_of, default=OLDEST_KERNEL)
+    if version_of(release) < version_of(since):
         return record
-    oldest = ".".join(map(str, since))
-    told = f"kernel {release} has to be able to do this, as every one since {oldest}; skipped: {record.detail}"
+    told = f"kernel {release} has to be able to do this, as every one since {since}; skipped: {record.detail}"
     return replace(record, word="failed", detail=told)

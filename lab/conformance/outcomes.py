@@ -96,7 +96,7 @@ class Outcomes:
 def column_of(judged: Judged) -> Column:
     """What a report says of something that is judged."""
     declared = tuple(sorted(each.value for each in judged.capabilities))
-    return Column(judged.name, declared, judged.core_lacking)
+    return Column(judged.name, declared, judged.core_lacking, judged.min_kernel)
 
 
 def _about(item: pytest.Function) -> _About | None:

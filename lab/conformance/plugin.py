@@ -16,6 +16,7 @@ from dataplanes.registry import dataplane_names
 from lab.conformance.apart import CALL_SECONDS
 from lab.conformance.apart_judge import ApartJudge
 from lab.conformance.case import Case
+from lab.conformance.host import too_old_for
 from lab.conformance.judged import Judged, combinations
 from lab.conformance.outcomes import About, Outcomes, column_of
 from lab.errors import HostError, LabError
@@ -161,6 +162,8 @@ def accelerators(judged: Judged) -> tuple[type[Accelerator], ...]:
 def judge(judged: Judged, request: pytest.FixtureRequest) -> Iterator[ApartJudge]:
     """What holds expectations against it and tells of failures; skips all of them where this host cannot run it."""
     options = request.config.option
+    if (reason := too_old_for(judged)) is not None:
+        pytest.skip(reason)
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(ApartJudge(judged, options.lab_report, options.lab_call_seconds))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal
 
-from dataplanes.api import Level
+from dataplanes.api import OLDEST_KERNEL, Level
 
 __all__ = ["REPORT_VERSION", "WORDS", "Column", "Record", "Report", "Result", "Word", "worst"]
 
@@ -44,6 +44,7 @@ class Column:
     name: str
     capabilities: tuple[str, ...]
     core_lacking: tuple[str, ...]
+    min_kernel: str = OLDEST_KERNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Report:
             "result": self.result(column.name),
             "capabilities": list(column.capabilities),
             "core_lacking": list(column.core_lacking),
+            "min_kernel": column.min_kernel,
             "expectations": [_record(record) for record in self.of(column.name)],
         }
 

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from dataplanes.api import Capability
+from dataplanes.api import TRAITS, Capability
 from lab.cli import cli
 from lab.conformance import kernel_matrix, minimum
 from lab.conformance.case import load_cases
@@ -199,7 +200,8 @@ def test_what_a_new_enough_kernel_lacks_is_a_failure() -> None:
 
 def test_what_an_older_kernel_lacks_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     case = next(case for case in load_cases() if Capability.NAMED_PORTS in case.capabilities)
-    monkeypatch.setattr(minimum, "MINIMUM_KERNEL", {Capability.NAMED_PORTS: (6, 6)})
+    newer = replace(TRAITS[Capability.NAMED_PORTS], min_kernel="6.6")
+    monkeypatch.setattr(minimum, "TRAITS", {**TRAITS, Capability.NAMED_PORTS: newer})
     assert held_to_minimum(skipped(case.id), "6.1.0-50-amd64") == skipped(case.id)
     assert held_to_minimum(skipped(case.id), "6.12.95+deb12-amd64").word == "failed"
 

@@ -52,6 +52,10 @@ class Truthful(Good):
 class Talks(Good):
     name = "talks"
 
+class Ancient(Good):
+    name = "ancient"
+    min_kernel = "new"
+
 class Lame:
     name = "lame"
     api_version = 1
@@ -87,6 +91,7 @@ def stranger(tmp_path, monkeypatch):
         "truthful": "stranger_plugin:Truthful",
         "misnamed": "stranger_plugin:Misnamed",
         "boastful": "stranger_plugin:Boastful",
+        "ancient": "stranger_plugin:Ancient",
         "vague": "stranger_plugin:Vague",
     }
     lines = [f"{name} = {value}\n" for name, value in points.items()]
@@ -127,6 +132,7 @@ def test_unknown_name_lists_what_is_installed():
         ("misnamed", "calls itself by another name than its entry point; given: 'other'; allowed: misnamed"),
         ("boastful", "declares what are no capabilities; given: .*family.ipv4.*; allowed: a frozenset of members"),
         ("vague", "known_broken of dataplane vague .* is not what it should be"),
+        ("ancient", "min_kernel of dataplane ancient .* given: \"'new'\"; allowed: the first two numbers of a release"),
         ("truthful", r"it states api_version True"),
     ],
 )
