@@ -121,6 +121,15 @@ def test_error_of_the_compiler_names_file_line_and_column(own_copy: BpfSource) -
     assert caught.value.place == Place(str(own_copy.path), line, 9)
 
 
+def test_function_that_is_not_there_is_told_by_the_compiler_and_not_by_the_verifier(own_copy: BpfSource) -> None:
+    text = own_copy.path.read_text()
+    line = text.splitlines().index("\treturn XDP_DROP;") + 1
+    own_copy.path.write_text(text.replace("\treturn XDP_DROP;", "\treturn nothing_there();"))
+    with pytest.raises(BpfError, match="nothing_there") as caught:
+        load(own_copy, XDP)
+    assert caught.value.place == Place(str(own_copy.path), line, 9)
+
+
 def test_refusal_of_the_verifier_names_the_line_that_reads_too_far() -> None:
     with pytest.raises(VerifierError, match="invalid access to packet") as caught:
         load(BpfSource(TRIAL, (("UNCHECKED", "1"),)), XDP)
