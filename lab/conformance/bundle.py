@@ -21,13 +21,14 @@ from lab.errors import LabError
 __all__ = ["BUNDLE_VERSION", "CAPTURE", "Bundle", "read_bundle", "write_bundle"]
 
 BUNDLE_VERSION = 1
-MANIFEST, EXPECTED, OBSERVED, RULESETS, CAPTURE, CONNTRACK = (
+MANIFEST, EXPECTED, OBSERVED, RULESETS, CAPTURE, CONNTRACK, MOMENTS = (
     "bundle.json",
     "expected.json",
     "observed.json",
     "rulesets",
     "capture.pcapng",
     "conntrack.json",
+    "moments.txt",
 )
 
 
@@ -64,6 +65,8 @@ def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: To
         _write_json(directory / RULESETS / f"{stem}.counters.json", dict(told.counters))
         if told.facts:
             _write_json(directory / RULESETS / f"{stem}.facts.json", dict(told.facts))
+    if outcome.moments:
+        (directory / MOMENTS).write_text("".join(f"{line}\n" for line in outcome.moments))
     if outcome.tracked:
         _write_json(directory / CONNTRACK, {node: list(map(str, each)) for node, each in outcome.tracked.items()})
     manifest = {
@@ -89,7 +92,7 @@ def read_bundle(directory: Path) -> Bundle:
         )
     told = _manifest(manifest)
     scenario = Scenario.read(directory)
-    if not scenario.flows and not scenario.conversations:
+    if not (scenario.flows or scenario.conversations or scenario.watched):
         raise LabError("the bundle holds no flow to judge", place=str(directory / FLOWS))
     accelerators = tuple(told.get("accelerators", ()))
     return Bundle(scenario, told["dataplane"], told["expectation"], told.get("seed"), accelerators)

@@ -53,6 +53,8 @@ class Step:
     resources: tuple[Entry, ...]
     flows: tuple[ExpectedFlow, ...]
     evidence: tuple[ExpectedEvidence, ...] = ()
+    watched: tuple[ExpectedFlow, ...] = ()
+    """Flows that are sent without a pause while this step's policy takes the place of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +95,20 @@ class Case:
         """Every flow of the case once, without policy: all must be allowed. None where that proves nothing."""
         if not self.provable or not self.has_flows:
             return None
-        entries = [flow.entry for step in self.steps for flow in step.flows]
+        entries = [flow.entry for step in self.steps for flow in (*step.flows, *step.watched)]
         distinct = tuple(entry for number, entry in enumerate(entries) if entry not in entries[:number])
         return Scenario(self.topology, (), distinct)
 
     @property
     def has_flows(self) -> bool:
         """Whether there is anything beside conversations."""
-        return any(step.flows for step in self.steps)
+        return any(step.flows or step.watched for step in self.steps)
+
+    def watching(self, number: int) -> Scenario | None:
+        """The change to step ``number`` from the one before, watched; None where nothing is."""
+        watched = tuple(flow.entry for flow in self.steps[number].watched)
+        before = tuple(step.resources for step in self.steps[:number])
+        return Scenario(self.topology, self.steps[number].resources, (), before, watched=watched) if watched else None
 
     def conversing(self) -> Scenario | None:
         """The case's conversations, through all of its steps; None where it has none."""
@@ -124,12 +132,15 @@ class Case:
         if not self.capabilities <= declared:
             return None
         steps = tuple(
-            replace(step, flows=tuple(flow for flow in step.flows if needed_by_flow(flow.entry) <= declared))
-            for step in self.steps
+            replace(step, flows=_met(step.flows, declared), watched=_met(step.watched, declared)) for step in self.steps
         )
         conversations = tuple(each for each in self.conversations if needed_by_flow(each) <= declared)
         kept = replace(self, steps=steps, conversations=conversations)
         return kept if kept.has_flows or conversations else None
+
+
+def _met(flows: Iterable[ExpectedFlow], declared: frozenset[Capability]) -> tuple[ExpectedFlow, ...]:
+    return tuple(flow for flow in flows if needed_by_flow(flow.entry) <= declared)
 
 
 def _unopposed(conversation: Entry) -> Entry:
@@ -144,6 +155,7 @@ class _StepModel(StrictModel):
     resources: list[dict[str, Any]] = Field(default_factory=list)
     flows: list[dict[str, Any]] = Field(default_factory=list)
     evidence: list[EvidenceModel] = Field(default_factory=list)
+    watched: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class _CaseModel(StrictModel):
@@ -210,9 +222,10 @@ def parse_case(data: bytes | str, file: str) -> Case:
 
 
 def _conversations(model: _CaseModel, document: Document) -> Iterator[Entry]:
-    """Each in the families that it stands for; a case without flows in some step must have conversations."""
+    """Each in the families that it stands for; a step needs no flows where what happens around it is what counts."""
+    watched = any(step.watched for step in model.steps)
     for number, step in enumerate(model.steps):
-        if not step.flows and not model.conversations:
+        if not step.flows and not watched and not model.conversations:
             raise LabError("a step without flows", place=document.place(("steps", number)), allowed="flows")
     for number, spelled in enumerate(model.conversations):
         for packet in spelled.get("packets", ()):
@@ -246,16 +259,22 @@ def _topology(name: str, case: Document) -> Entry:
 
 
 def _step(step: _StepModel, document: Document, number: int, nodes: Iterable[str]) -> Step:
-    flows = [
-        expected
-        for index, spelled in enumerate(step.flows)
-        for expected in _expected(spelled, document, ("steps", number, "flows", index))
-    ]
+    flows, watched = (
+        [
+            expected
+            for index, spelled in enumerate(entries)
+            for expected in _expected(spelled, document, ("steps", number, key, index))
+        ]
+        for key, entries in (("flows", step.flows), ("watched", step.watched))
+    )
     evidence = [
         _expected_evidence(model, document.place(("steps", number, "evidence", index)), nodes)
         for index, model in enumerate(step.evidence)
     ]
-    return Step(step.title, tuple(step.resources), tuple(flows), tuple(evidence))
+    if watched and not number:
+        place = document.place(("steps", number, "watched"))
+        raise LabError("nothing changes before the first step", place=place, allowed="watched in later steps")
+    return Step(step.title, tuple(step.resources), tuple(flows), tuple(evidence), tuple(watched))
 
 
 def _expected_evidence(model: EvidenceModel, place: Place, nodes: Iterable[str]) -> ExpectedEvidence:

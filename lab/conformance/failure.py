@@ -59,6 +59,8 @@ def _lines(title: str, example: Counterexample) -> Iterator[str]:
         yield f"expected {row.expected}, because of {decision_text(row)}"
         yield f"observed {outcome.observations[number]}"
     yield from (f"evidence: {reason}" for reason in outcome.unmet)
+    if outcome.moments:
+        yield from _section("while policy changed", list(outcome.moments))
     for node, entries in outcome.tracked.items():
         yield from (f"conntrack of {node}: {entry}" for entry in entries)
     yield from _section("grid", grid(outcome))

@@ -38,6 +38,9 @@ class Judge:
         if failure is not None:
             return failure
         for number, step in enumerate(case.steps):
+            failure = self._hold_change(case, number, dataplane)
+            if failure is not None:
+                return failure
             if not step.flows:
                 continue
             scenario = case.scenario(number, self.pool.accelerators)
@@ -48,6 +51,20 @@ class Judge:
             if not outcome.conformant:
                 return self.tell(Failing(self.bundle(scenario, dataplane, case.id), outcome), case.title, dataplane)
         return self._hold_conversations(case, dataplane)
+
+    def _hold_change(self, case: Case, number: int, dataplane: type[Dataplane]) -> str | None:
+        """Watch the change to a step; what was written by hand must be what both policies say."""
+        scenario = case.watching(number)
+        if scenario is None:
+            return None
+        outcome = self.pool.run(scenario, dataplane)
+        watched = {(row.flow, row.verdict.allowed) for row in outcome.results.rows}
+        for flow, written in zip(scenario.load().watched, case.steps[number].watched, strict=True):
+            if outcome.error is None and (flow, written.allowed) not in watched:
+                return f"{case.id}: the suite contradicts itself: {written.place}: not what both policies say"
+        if outcome.conformant:
+            return None
+        return self.tell(Failing(self.bundle(scenario, dataplane, case.id), outcome), case.title, dataplane)
 
     def _hold_conversations(self, case: Case, dataplane: type[Dataplane]) -> str | None:
         """Play the conversations of a case, without policy first."""

@@ -19,6 +19,7 @@ from lab.conformance.judged import combined_name
 from lab.conformance.playing import play
 from lab.conformance.results import Results
 from lab.conformance.scenario import Entry, LoadedScenario, Scenario
+from lab.conformance.watching import watch
 from lab.errors import DataplaneError, HostError, NoLabError
 from lab.oracle import Oracle
 from lab.policy.resources import Resources
@@ -47,6 +48,8 @@ class Outcome:
     unmet: tuple[str, ...] = ()
     tracked: Mapping[str, tuple[Tracked, ...]] = field(default_factory=dict)
     """What each node's conntrack held when the conversations of a scenario were over."""
+    moments: tuple[str, ...] = ()
+    """When packets fared otherwise than they must while one policy took another's place, a line each."""
 
     @property
     def conformant(self) -> bool:
@@ -110,6 +113,8 @@ class Pool:
         loaded = scenario.load(directory)
         if loaded.conversations:
             return self._play(scenario, loaded, dataplane, recorder)
+        if loaded.watched:
+            return self._watch(scenario, loaded, dataplane, recorder)
         verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
         name = _name(scenario, dataplane)
         try:
@@ -140,6 +145,26 @@ class Pool:
             self._discard(name)
             return Outcome(Results(()), error=error)
         return Outcome(played.results, played.observations, unmet=played.unmet, tracked=played.tracked)
+
+    def _watch(
+        self, scenario: Scenario, loaded: LoadedScenario, dataplane: type[Dataplane], recorder: Recorder | None
+    ) -> Outcome:
+        """Change from the last policy before to the one of the scenario, and watch."""
+        name = _name(scenario, dataplane)
+        *earlier, old = (Resources(), *loaded.before)
+        try:
+            kept = self._harness(loaded, dataplane, name)
+            kept.state = None
+            for resources in (*earlier, old):
+                kept.harness.apply(resources)
+            number = len(loaded.before)
+            states = ((f"policy {number}" if number else "no policy", old), ("the last policy", loaded.resources))
+            with nullcontext() if recorder is None else recorder.watch(kept.harness.lab):
+                seen = watch(kept.harness, loaded.watched, states)
+        except DataplaneError as error:
+            self._discard(name)
+            return Outcome(Results(()), error=error)
+        return Outcome(seen.results, seen.observations, moments=tuple(seen.moments))
 
     def fresh(self) -> Pool:
         """Another pool with the same accelerators and no labs yet."""

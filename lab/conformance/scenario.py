@@ -30,6 +30,7 @@ __all__ = [
     "FLOWS",
     "RESOURCES",
     "TOPOLOGY",
+    "WATCHED",
     "Entry",
     "LoadedScenario",
     "Scenario",
@@ -40,7 +41,7 @@ Entry = Mapping[str, object]
 
 TOPOLOGY, RESOURCES, FLOWS, BEFORE = "topology.yaml", "resources.yaml", "flows.yaml", "before"
 EVIDENCE = "evidence.yaml"
-CONVERSATIONS = "conversations.yaml"
+CONVERSATIONS, WATCHED = "conversations.yaml", "watched.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class LoadedScenario:
     resources: Resources
     flows: tuple[Flow, ...]
     conversations: tuple[Conversation, ...] = ()
+    watched: tuple[Flow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Scenario:
     before: tuple[tuple[Entry, ...], ...] = ()
     evidence: tuple[ExpectedEvidence, ...] = ()
     conversations: tuple[Entry, ...] = ()
+    watched: tuple[Entry, ...] = ()
+    """Flows that are sent without a pause while ``resources`` take the place of the last of ``before``, and back."""
 
     def within(self, declared: Iterable[Capability]) -> Scenario | None:
         """What a dataplane with these capabilities is held to; None when no flow is left.
@@ -101,6 +105,7 @@ class Scenario:
             tuple(_documents(file) for file in earlier),
             _evidence(directory / EVIDENCE),
             _listed(directory / CONVERSATIONS),
+            _listed(directory / WATCHED),
         )
 
     def write(self, directory: Path) -> None:
@@ -112,6 +117,8 @@ class Scenario:
         for number, documents in enumerate(self.before, start=1):
             (directory / BEFORE).mkdir(exist_ok=True)
             (directory / BEFORE / f"{number:02}.yaml").write_text(_dump(documents))
+        if self.watched:
+            (directory / WATCHED).write_text(_dump([list(self.watched)]))
         if self.conversations:
             (directory / CONVERSATIONS).write_text(_dump([list(self.conversations)]))
         if self.evidence:
@@ -132,6 +139,7 @@ class Scenario:
             _resources(self.resources, topology),
             flows_of(document_of(list(self.flows), FLOWS), topology),
             conversations_of(document_of(list(self.conversations), CONVERSATIONS), topology),
+            flows_of(document_of(list(self.watched), WATCHED), topology),
         )
 
 
@@ -153,6 +161,7 @@ def _load_files(directory: Path) -> LoadedScenario:
         tuple(
             each for document in _if_there(directory / CONVERSATIONS) for each in conversations_of(document, topology)
         ),
+        tuple(flow for document in _if_there(directory / WATCHED) for flow in flows_of(document, topology)),
     )
 
 

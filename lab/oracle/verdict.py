@@ -31,6 +31,7 @@ DefaultReason = Literal[
     "related",  # an ICMP error about such a connection
     "no-whole-packet",  # fragments of which none can be made: nodes that track connections put them together first
     "as-written",  # a packet of a conversation with a node, of which the model knows nothing
+    "both-policies",  # the one in force and the one that takes its place
     "neighbour-discovery",  # between a workload and its node: always open
 ]
 

@@ -104,10 +104,11 @@ class Obstacle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One mistake, made in exactly one of three places, and the expectation that must catch it.
+    """One mistake, made in exactly one of four places, and the expectation that must catch it.
 
     ``snapshot`` changes every snapshot; ``step`` is asked when one is in force already, and gets that and the
-    next one; ``path`` is laid anew after each apply, because many a dataplane then puts its own rules first.
+    next one; ``path`` is laid anew after each apply, because many a dataplane then puts its own rules first; ``during``
+    puts a snapshot in force in another way than at once.
     """
 
     name: str
@@ -116,9 +117,10 @@ class Fault:
     snapshot: Callable[[Snapshot], Snapshot] | None = None
     step: Callable[[Snapshot, Snapshot], Snapshot] | None = None
     path: tuple[Obstacle, ...] = ()
+    during: Callable[[Dataplane, Node, Snapshot], None] | None = None
 
     def __post_init__(self) -> None:
-        if sum(map(bool, (self.snapshot, self.step, self.path))) != 1:
+        if sum(map(bool, (self.snapshot, self.step, self.path, self.during))) != 1:
             raise ValueError(f"{self.name} is not made in exactly one place")
 
     def instead_of(self, wanted: Snapshot, in_force: Snapshot | None) -> Snapshot:
@@ -149,7 +151,10 @@ class _Broken:
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - of what it is not told
         told = self.fault.instead_of(snapshot, self._in_force)
-        self._plane.apply(told)
+        if self.fault.during is None or self._in_force is None:
+            self._plane.apply(told)
+        else:
+            self.fault.during(self._plane, self._node, told)
         self._in_force = told
         for detour in self.fault.path:
             detour.lay(self._node)

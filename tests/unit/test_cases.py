@@ -45,7 +45,7 @@ def test_without_policy_every_flow_is_allowed_unless_the_case_says_that_it_prove
     case: Case, tmp_path: Path
 ) -> None:
     control = case.control()
-    if not case.has_flows:
+    if not any(step.flows for step in case.steps):
         return  # what its conversations prove is asked below
     if control is None:
         denied = _without_policy(case, tmp_path)
@@ -68,10 +68,8 @@ def _without_policy(case: Case, tmp_path: Path) -> list[object]:
 def test_a_case_has_both_an_allowed_flow_and_a_denied_one(case: Case) -> None:
     if case.id not in CONTROLS:
         said = {packet["expect"] for each in case.conversations for packet in each["packets"]}
-        assert {flow.allowed for step in case.steps for flow in step.flows} | {word == "allow" for word in said} == {
-            True,
-            False,
-        }
+        asked = {flow.allowed for step in case.steps for flow in (*step.flows, *step.watched)}
+        assert asked | {word == "allow" for word in said} == {True, False}
 
 
 @every_case
@@ -94,7 +92,7 @@ def test_the_declared_capabilities_are_those_that_the_resources_need(case: Case)
         needed.add(Capability.HOST_ENDPOINTS)  # what a workload may send its own node is a setting, the default too
     if case.topology.get("encapsulation") == "vxlan":
         needed.add(Capability.TUNNELS)
-    if case.conversations:
+    if case.conversations or case.id == "update.window.established":
         needed.add(Capability.CONNECTIONS)
     if any("http" in flow.entry for step in case.steps for flow in step.flows):
         needed.add(Capability.L7_HTTP)
@@ -121,7 +119,8 @@ def test_a_case_without_ipv6_keeps_its_ipv4_flows_unless_it_is_about_ipv6(case: 
         assert met is None
     else:
         assert met is not None
-        entries = [*(flow.entry for step in met.steps for flow in step.flows), *met.conversations]
+        flows = [flow.entry for step in met.steps for flow in (*step.flows, *step.watched)]
+        entries = [*flows, *met.conversations]
         assert {entry["family"] for entry in entries} == {"ipv4"}
 
 

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One policy takes the place of another, back and forth, while a stream of packets looks for moments between them.
+
+The contract: at no moment does a flow get through that both deny, nor is one cut that both allow, nor an established
+one that either allows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lab.conformance.harness import Harness
+from lab.conformance.results import Observed, Results, Row
+from lab.conformance.wording import flow_text
+from lab.oracle import Oracle
+from lab.oracle.verdict import DefaultDecision, Verdict
+from lab.policy.resources import Resources
+from lab.protocols import UDP
+from lab.topology import Flow
+from lab.traffic.observation import Observation, Reason
+from lab.traffic.stream import Passage, Stream, Watch
+
+__all__ = ["TIMES", "Watched", "watch", "watches_of"]
+
+TIMES: Final = 3
+"""How often a change is made and taken back: a moment that is shorter than a round is seen in some of them only."""
+SHOWN: Final = 6
+"""Packets of a moment whose times are told, the first ones."""
+_MILLISECOND: Final = 1e6
+
+State = tuple[str, Resources]
+"""What a policy is called, and what it says."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What was seen of each watched flow; ``moments`` tell when packets fared otherwise than they must, a line each."""
+
+    rows: tuple[Row, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    moments: list[str] = field(default_factory=list)
+
+    @property
+    def results(self) -> Results:
+        """The rows as results."""
+        return Results(self.rows)
+
+
+def watches_of(harness: Harness, flows: Sequence[Flow], old: Resources, new: Resources) -> list[Watch]:
+    """Those flows on which two policies agree, and UDP flows that the old one allows, to be held.
+
+    Flows with a node at either end are left out; so is one that conntrack would take for another's answer.
+    """
+    before, after = (Oracle(harness.topology, each).verdicts(flows) for each in (old, new))
+    found: list[Watch] = []
+    taken: set[tuple[int, int, frozenset[str]]] = set()
+    for flow, first, second in zip(flows, before, after, strict=True):
+        pair = (flow.protocol, flow.family, frozenset({flow.source, flow.destination}))
+        if pair in taken or not {flow.source, flow.destination} <= harness.lab.ports.keys():
+            continue
+        if flow.source == flow.destination or (first.allowed is not second.allowed and not first.allowed):
+            continue
+        if first.allowed is not second.allowed and flow.protocol != UDP:
+            continue
+        taken.add(pair)
+        found.append(Watch(flow, first.allowed, held=first.allowed is not second.allowed))
+    return found
+
+
+def watch(harness: Harness, flows: Sequence[Flow], states: tuple[State, State], times: int = TIMES) -> Watched:
+    """Change from the first policy, which must be in force, to the second, and back, and forth again."""
+    seen: dict[Flow, list[tuple[Passage, str]]] = {}
+    moments: list[str] = []
+    old, new = states
+    for number in range(2 * times - 1):
+        if number:
+            old, new = new, old
+        watches = watches_of(harness, flows, old[1], new[1])
+        title = f"from {old[0]} to {new[0]}, time {number // 2 + 1}"
+        for passage in _changed(harness, watches, new[1], title, moments):
+            seen.setdefault(passage.watch.flow, []).append((passage, title))
+    rows, observations = [], []
+    for flow, passages in seen.items():
+        wrong = [passage for passage, _ in passages if passage.wrong]
+        row, observation = _judged(flow, wrong[0] if wrong else passages[0][0])
+        rows.append(row)
+        observations.append(observation)
+    return Watched(tuple(rows), tuple(observations), moments)
+
+
+def _changed(
+    harness: Harness, watches: Sequence[Watch], new: Resources, title: str, moments: list[str]
+) -> tuple[Passage, ...]:
+    harness.lab.flush_conntrack()
+    if not watches:
+        harness.apply(new)
+        return ()
+    with Stream(harness.lab, watches) as stream:
+        begun = time.monotonic_ns()
+        harness.apply(new)
+        ended = time.monotonic_ns()
+        passages = stream.stop()
+    moments.extend(line for passage in passages for line in _told(passage, title, begun, ended))
+    return passages
+
+
+def _told(passage: Passage, title: str, begun: int, ended: int) -> Iterator[str]:
+    """When the packets of a flow went the wrong way, counted from the moment that the change was asked for."""
+    if not passage.wrong or passage.trouble:
+        return
+    flow, what = passage.watch.flow, "cut" if passage.watch.allowed else "got through"
+    kind = "established " if passage.watch.held else ""
+    yield (
+        f"{title} (apply took {(ended - begun) / _MILLISECOND:.1f} ms): of {passage.rounds} packets of the {kind}flow "
+        f"{flow.source} -> {flow.destination} {flow_text(flow)} ipv{flow.family} {len(passage.wrong)} {what}"
+    )
+    for first, last in passage.wrong[:SHOWN]:
+        sent = f"{(first - begun) / _MILLISECOND:+.3f} and {(last - begun) / _MILLISECOND:+.3f}"
+        yield f"  {what}: sent between {sent} ms"
+    if len(passage.wrong) > SHOWN:
+        yield f"  ... the last one {(passage.wrong[-1][1] - begun) / _MILLISECOND:+.3f} ms"
+
+
+def _judged(flow: Flow, passage: Passage) -> tuple[Row, Observation]:
+    allowed = passage.watch.allowed
+    verdict = Verdict(allowed, DefaultDecision(None, "established" if passage.watch.held else "both-policies"))
+    observation = Observation("allow", arrived=flow.destination) if allowed else Observation("deny")
+    if passage.trouble:
+        observation = Observation("inconclusive", reason=Reason.BACKLOG, detail=passage.trouble)
+    elif passage.wrong:
+        observation = Observation("deny") if allowed else Observation("allow", arrived=flow.destination)
+    observed: Observed = observation.verdict
+    return Row(flow, verdict, observed, "while policy changed"), observation
