@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from dataplanes.api import Snapshot, SnapshotDelta
 from lab.policy.compile import Compiler, Resource
-from lab.policy.compile.compiler import identity_of
+from lab.policy.compile.kinds import identity_of
 from lab.policy.resources import Resources
 from lab.topology import Topology
 

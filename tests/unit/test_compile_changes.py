@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from lab.errors import PolicyError
 from lab.policy.compile import Compiler, compile_snapshots
-from lab.policy.compile.compiler import identity_of
+from lab.policy.compile.kinds import identity_of
 from lab.policy.resources import (
     AdminPolicy,
     CalicoPolicy,

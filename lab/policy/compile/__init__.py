@@ -4,6 +4,7 @@
 Never imported by ``lab.oracle``, and never importing it: who is judged and who judges share no mistake.
 """
 
-from lab.policy.compile.compiler import Compiler, Resource, compile_snapshots
+from lab.policy.compile.compiler import Compiler, compile_snapshots
+from lab.policy.compile.kinds import Resource
 
 __all__ = ["Compiler", "Resource", "compile_snapshots"]

@@ -8,7 +8,6 @@ enters or leaves, endpoints whose list of policies changes, and what the nodes h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
 
 from lab.errors import PolicyError
 from lab.policy.compile.admin import admin_form
@@ -16,6 +15,7 @@ from lab.policy.compile.attach import Attachments
 from lab.policy.compile.calico import calico_form
 from lab.policy.compile.forms import PolicyForm
 from lab.policy.compile.hosts import covering_endpoints, interfaces_of, node_settings
+from lab.policy.compile.kinds import Identity, Resource, Settings, identity_of, in_order
 from lab.policy.compile.kubernetes import kubernetes_form
 from lab.policy.compile.labels import Labelled, Source, ThingKey, default_profile, namespace_profiles, thing_key
 from lab.policy.compile.members import SetTable
@@ -40,49 +40,12 @@ from lab.policy.resources import (
 from lab.policy.snapshot import PolicyId, Snapshot, SnapshotDelta
 from lab.topology import Namespace, Topology, Workload
 
-__all__ = ["Compiler", "Resource", "compile_snapshots", "identity_of"]
-
-_Settings = IpPool | FelixConfiguration
-Resource = Source | Namespace | Policy | Tier | Profile | Service | EndpointSlice | _Settings
-"""Whatever a compiler can be told of."""
-_Identity = tuple[str, str, str]
+__all__ = ["Compiler", "compile_snapshots"]
 
 
 def compile_snapshots(topology: Topology, resources: Resources) -> Mapping[str, Snapshot]:
     """What every node must enforce, by the node's name: only the policies and sets that its own endpoints need."""
     return Compiler(topology, resources).snapshots()
-
-
-def identity_of(resource: Resource) -> _Identity:
-    """Kind, namespace and name: no two resources share them."""
-    match resource:
-        case Workload():
-            return "Workload", resource.namespace, resource.short_name
-        case FelixConfiguration():
-            return "FelixConfiguration", "", resource.node or ""
-        case CalicoPolicy() | KubernetesNetworkPolicy() | AdminPolicy():
-            return resource.kind, resource.namespace or "", resource.name
-        case NetworkSet() | Service() | EndpointSlice():
-            return type(resource).__name__, resource.namespace or "", resource.name
-        case _:
-            return type(resource).__name__, "", resource.name
-
-
-def _in_order(topology: Topology, resources: Resources) -> Iterable[Resource]:
-    """Everything, in the order in which it costs least to take it in: what is selected before what selects."""
-    return chain(
-        topology.namespaces.values(),
-        resources.profiles,
-        topology.workloads.values(),
-        resources.host_endpoints,
-        resources.network_sets,
-        resources.services,
-        resources.endpoint_slices,
-        resources.ip_pools,
-        resources.felix_configurations,
-        resources.tiers,
-        resources.policies,
-    )
 
 
 class Compiler:
@@ -94,14 +57,14 @@ class Compiler:
 
     def __init__(self, topology: Topology, resources: Resources | None = None) -> None:
         self._topology = topology
-        self._known: dict[_Identity, Resource] = {}
+        self._known: dict[Identity, Resource] = {}
         self._things = Things(self._moved)
         self._sets = SetTable(self._things.index, self._things.labelled)
         self._attached = Attachments(self._things.index)
         self._rendered: dict[Owner, Rendered] = {}
         self._changed: dict[Owner, None] = {}
         self._given_profiles: dict[str, Profile] = {}
-        self._settings: dict[_Identity, _Settings] = {}
+        self._settings: dict[Identity, Settings] = {}
         self._settings_stale = True
         self._host_endpoints: dict[str, dict[str, HostEndpoint]] = {}
         self._hosts_stale: set[str] = set()
@@ -109,7 +72,7 @@ class Compiler:
         given = default_profile(topology.file)
         self._given_profiles[given.name] = given
         self._put_profile(given.name)
-        self.update(_in_order(topology, resources or Resources()))
+        self.update(in_order(topology, resources or Resources()))
 
     def snapshots(self) -> dict[str, Snapshot]:
         """The whole snapshot of every node, by its name."""
