@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -209,3 +209,65 @@ def test_names_before_3_32_hold_kind_and_namespace(policy, name):
 def test_failsafe_ports_are_spelled_as_felix_does(port, text):
     assert failsafe_text(port) == text
     assert failsafe(text) == port
+
+
+def host(name, **fields):
+    return {"host_endpoint_update": {"id": {"endpoint_id": name}, "endpoint": fields}}
+
+
+def test_first_host_endpoint_by_name_covers_an_interface_that_it_names_or_whose_address_it_expects():
+    state = FelixState("n", "3.32", {"eth0": [ip_address("10.0.0.1")], "eth1": [ip_address("fd00::1")]})
+    for message in (
+        host("b", name="eth0"),
+        host("a", expected_ipv4_addrs=["10.0.0.1"]),
+        host("c", expected_ipv6_addrs=["fd00::1"]),
+        host("z", name="*"),
+        host("y", name="*"),
+        host("nowhere", expected_ipv4_addrs=["10.0.0.9"]),
+    ):
+        state.take(encode(NEW, TO_DATAPLANE, message))
+    covered = {name: each.name for name, each in state.snapshot().host_endpoints.items()}
+    assert covered == {"eth0": "a", "eth1": "c", "*": "y"}
+
+
+def test_whoever_is_before_dnat_or_tracking_goes_on_whatever_its_tier_says():
+    tier = [{"name": "default", "default_action": "Deny"}]
+    told = state_after(host("h", name="eth0", tiers=tier, untracked_tiers=tier, pre_dnat_tiers=tier))
+    policy = told.snapshot().host_endpoints["eth0"]
+    stages = (policy.tiers, policy.untracked_tiers, policy.pre_dnat_tiers)
+    assert [tiers[0].pass_by_default for tiers in stages] == [False, True, True]
+
+
+def rule_of(**fields):
+    profile = {"id": {"name": "x"}, "profile": {"inbound_rules": [{"action": "allow", **fields}]}}
+    return state_after({"active_profile_update": profile}).snapshot().profiles["x"].ingress[0]
+
+
+def test_only_a_protocol_by_its_name_implies_a_family():
+    assert rule_of(protocol={"name": "icmp"}).ip_version == 4
+    assert rule_of(protocol={"name": "icmpv6"}).ip_version == 6
+    assert rule_of(protocol={"number": 1}).ip_version is None
+    assert rule_of(not_protocol={"name": "icmp"}).ip_version is None
+
+
+def test_set_of_a_service_is_no_set_beside_ports():
+    assert rule_of(dst_ip_port_set_ids=["svc"]).destination.port_sets == ("svc",)
+    with pytest.raises(DataplaneError, match="a service's set and something beside it"):
+        rule_of(dst_ip_port_set_ids=["svc"], dst_ports=[{"first": 80, "last": 80}])
+
+
+def test_policies_of_one_name_in_two_tiers_are_two_before_3_32():
+    state, old = FelixState("n", "before 3.32"), SCHEMAS["before 3.32"]
+    for tier in ("one", "two"):
+        update = {"active_policy_update": {"id": {"tier": tier, "name": "p"}, "policy": {"tier": tier}}}
+        state.take(encode(old, TO_DATAPLANE, update))
+    assert {each.tier for each in state.snapshot().policies.values()} == {"one", "two"}
+
+
+def test_failsafes_are_the_usual_ones_until_somebody_says_otherwise():
+    usual = state_after({"config_update": {"config": {"VXLANPort": "4790"}}}).snapshot().settings
+    none = {"FailsafeInboundHostPorts": "none", "FailsafeOutboundHostPorts": "udp:53,2379"}
+    told = state_after({"config_update": {"config": none}}).snapshot().settings
+    assert (len(usual.failsafe_inbound), len(usual.failsafe_outbound)) == (9, 9)
+    assert told.failsafe_inbound == ()
+    assert told.failsafe_outbound == (FailsafePort(17, 53), FailsafePort(6, 2379))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -46,7 +47,11 @@ def policy_id(message: Message, form: Form) -> PolicyId:
     """The policy that a PolicyID of the form names."""
     if form == "3.32":
         return PolicyId(message.get("kind", ""), message.get("namespace", ""), message.get("name", ""))
-    return policy_of_name(message.get("name", ""))
+    found, tier = policy_of_name(message.get("name", "")), message.get("tier") or "default"
+    own = found.kind in ("GlobalNetworkPolicy", "NetworkPolicy") and tier != "default"
+    if own and not found.name.startswith(f"{tier}."):  # two tiers may each have one of that name
+        return replace(found, name=f"{tier}.{found.name}")
+    return found
 
 
 def policy_name(policy: PolicyId) -> str:
@@ -99,7 +104,9 @@ def failsafe_text(port: FailsafePort) -> str:
 
 def failsafe(text: str) -> FailsafePort:
     """The failsafe port that a text is."""
-    protocol, _, rest = text.partition(":")
+    protocol, colon, rest = text.strip().partition(":")
+    if not colon:  # a number alone, as very old ones are
+        protocol, rest = "tcp", protocol
     net, _, port = rest.rpartition(":")
     limit = ip_network(net.strip("[]")) if net else None
     return FailsafePort(protocol_number({"name": protocol}), int(port), limit)

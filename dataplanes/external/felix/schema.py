@@ -65,7 +65,8 @@ _COMMON: Final[dict[str, Sequence[Field]]] = {
     "WorkloadEndpointRemove": _fields("1 id WorkloadEndpointID"),
     "HostEndpointID": _fields("2 endpoint_id text"),
     "HostEndpoint": _fields(
-        "1 name text, 2 profile_ids* text, 3 tiers* TierInfo, 6 untracked_tiers* TierInfo, 7 pre_dnat_tiers* TierInfo, "
+        "1 name text, 2 profile_ids* text, 3 tiers* TierInfo, 4 expected_ipv4_addrs* text, "
+        "5 expected_ipv6_addrs* text, 6 untracked_tiers* TierInfo, 7 pre_dnat_tiers* TierInfo, "
         "8 forward_tiers* TierInfo"
     ),
     "HostEndpointUpdate": _fields("1 id HostEndpointID, 3 endpoint HostEndpoint"),
@@ -80,7 +81,7 @@ _COMMON: Final[dict[str, Sequence[Field]]] = {
         "104 not_src_ports* PortRange, 106 not_dst_ports* PortRange, 4 src_net* text, 6 dst_net* text, "
         "103 not_src_net* text, 105 not_dst_net* text, 10 src_ip_set_ids* text, 11 dst_ip_set_ids* text, "
         "109 not_src_ip_set_ids* text, 110 not_dst_ip_set_ids* text, 12 src_named_port_ip_set_ids* text, "
-        "13 dst_named_port_ip_set_ids* text, 112 not_src_named_port_ip_set_ids* text, "
+        "13 dst_named_port_ip_set_ids* text, 15 dst_ip_port_set_ids* text, 112 not_src_named_port_ip_set_ids* text, "
         "113 not_dst_named_port_ip_set_ids* text"
     ),
 }
