@@ -211,8 +211,8 @@ def test_failsafe_ports_are_spelled_as_felix_does(port, text):
     assert failsafe(text) == port
 
 
-def host(name, **fields):
-    return {"host_endpoint_update": {"id": {"endpoint_id": name}, "endpoint": fields}}
+def host(called, **fields):
+    return {"host_endpoint_update": {"id": {"endpoint_id": called}, "endpoint": fields}}
 
 
 def test_first_host_endpoint_by_name_covers_an_interface_that_it_names_or_whose_address_it_expects():
