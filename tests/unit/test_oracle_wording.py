@@ -201,6 +201,7 @@ def test_peers_of_admin_policies_are_told(lab: Lab, document: Document, flow: tu
         ({"destination": {"ports": ["dns"]}}, [("destination.ports", "one of dns", WEB)]),
         ({"destination": {"notPorts": ["http", "dns"]}}, [("destination.notPorts", "none of http, dns", WEB)]),
         ({"protocol": "TCP", "source": {"ports": [9]}}, [("source.ports", "one of 9", "40000/TCP")]),
+        ({"protocol": "ICMPv6", "ipVersion": 6}, [("ipVersion", "6", "4"), ("protocol", "ICMPv6", "TCP")]),
     ],
 )
 def test_rule_of_calico_tells_why_it_does_not_match_a_stranger(lab: Lab, rule: Document, told: list[Told]) -> None:

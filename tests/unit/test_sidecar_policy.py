@@ -190,3 +190,5 @@ def test_an_explanation_of_a_request_tells_what_its_sidecar_asks(lab):  # noqa: 
     assert "request ingress of x/a: deny" in explained.render()
     assert "http.paths wants one of prefix /a; here it is /b" in explained.render()
     assert explained.to_dict()["flow"]["http"] == {"method": "GET", "path": "/b"}
+    other = judge.oracle.explain(judge.flow("x/b", "x/a", http=HttpRequest("PUT", "/a")))
+    assert "http.methods wants one of GET; here it is PUT" in other.render()
