@@ -90,6 +90,8 @@ ERRORS = [
     ("a == 'b' | has(c)", 9, "&& or the end or ||"),
     ("a == 'b' has(c)", 9, "&& or the end or ||"),
     ("(a == 'b' c", 10, "&& or ) or ||"),
+    ("((a == 'b') c", 12, "&& or ) or ||"),
+    ("(a == 'b') c", 11, "&& or the end or ||"),
     ("a inx {'b'}", 2, "an operator"),
     ("a containsx 'b'", 2, "an operator"),
     ("a == b", 5, "a value in quotes"),
