@@ -21,6 +21,7 @@ from lab.fabric.bpf import (
     BpfObject,
     BpfProgram,
     BpfSource,
+    Constants,
     ProgramKind,
     XdpLink,
     XdpMode,
@@ -130,9 +131,10 @@ class NamespaceNode:
         *,
         sizes: Mapping[str, int] = MappingProxyType({}),
         shared: Mapping[str, BpfMap] = MappingProxyType({}),
+        constants: Constants = MappingProxyType({}),
     ) -> BpfObject:
         """Load BPF programs of a C file, each of the kind that ``kinds`` says; see ``lab.fabric.bpf.load``."""
-        return load(source, kinds, sizes=sizes, shared=shared)
+        return load(source, kinds, sizes=sizes, shared=shared, constants=constants)
 
     def attach_xdp(self, program: BpfProgram, interface: str, mode: XdpMode | None = None) -> XdpLink:
         """Attach an XDP program to an interface of the namespace; see ``lab.fabric.bpf.attach_xdp``."""

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from lab.fabric.bpf import BpfLink, BpfMap, BpfObject, BpfProgram, BpfSource, ProgramKind, XdpLink, XdpMode
+from lab.fabric.bpf import (
+    BpfLink,
+    BpfMap,
+    BpfObject,
+    BpfProgram,
+    BpfSource,
+    Constants,
+    ProgramKind,
+    XdpLink,
+    XdpMode,
+)
 
 __all__ = ["Completed", "Node"]
 
@@ -63,11 +73,13 @@ class Node(Protocol):
         *,
         sizes: Mapping[str, int] = MappingProxyType({}),
         shared: Mapping[str, BpfMap] = MappingProxyType({}),
+        constants: Constants = MappingProxyType({}),
     ) -> BpfObject:
         """Load BPF programs of a C file, each of the kind that ``kinds`` says, with the maps that they declare.
 
-        ``sizes`` says how many entries a map has, ``shared`` gives maps of another object. Raises BpfError when a
-        program does not compile or load, HostError when bcc or kernel headers are missing.
+        ``sizes`` says how many entries a map has, ``shared`` gives maps of another object, ``constants`` what programs
+        leave open. Raises BpfError when a program does not compile or load, HostError when bcc or kernel headers are
+        missing.
         """
         ...
 

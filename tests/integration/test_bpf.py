@@ -182,6 +182,27 @@ def test_program_sees_at_once_what_is_written_to_a_map_in_memory(trial: BpfObjec
     assert seen(trial) == 3
 
 
+@pytest.mark.parametrize("wanted", [7, (5 << 40) + 7])
+def test_constants_stand_in_the_program_from_the_start(wanted: int) -> None:
+    kinds = {"by_constants": ProgramKind.XDP}
+    with load(BpfSource(TRIAL), kinds, sizes={"row": 4}, constants={0: "row", 1: wanted}) as loaded:
+        program = loaded.programs["by_constants"]
+        assert program.run(packet(0)).returned == XDP_PASS
+        loaded.maps["row"].set(ZERO, struct.pack("=4Q", 0, 0, 0, wanted))
+        assert program.run(packet(0)).returned == XDP_DROP
+
+
+def test_read_behind_the_one_value_of_a_map_is_refused() -> None:
+    kinds = {"by_constants": ProgramKind.XDP}
+    with pytest.raises(VerifierError, match="invalid access to map value"):
+        load(BpfSource(TRIAL), kinds, sizes={"row": 3}, constants={0: "row", 1: 7})
+
+
+def test_constant_that_nobody_gave_is_told() -> None:
+    with pytest.raises(BpfError, match="constant 1 of a BPF program has no value"):
+        load(BpfSource(TRIAL), {"by_constants": ProgramKind.XDP}, sizes={"row": 4}, constants={0: "row"})
+
+
 def test_map_of_one_object_can_be_shared_with_another(trial: BpfObject) -> None:
     trial.maps["listed"].set(struct.pack("=I", 7), struct.pack("=Q", 1))
     with load(BpfSource(TRIAL), XDP, shared={"listed": trial.maps["listed"]}) as other:

@@ -4,7 +4,7 @@
 from lab.fabric.bpf.btf import member_offsets
 from lab.fabric.bpf.compiler import BpfSource, shipped_bpf
 from lab.fabric.bpf.links import BpfLink, XdpLink, XdpMode, attach_cgroup, attach_sockets, attach_tc, attach_xdp
-from lab.fabric.bpf.load import BpfObject, load
+from lab.fabric.bpf.load import BpfObject, Constants, load
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
 from lab.fabric.bpf.programs import BpfProgram, ProgramKind, Ran, run_live
 from lab.fabric.bpf.tampering import detach_xdp, empty_maps
@@ -16,6 +16,7 @@ __all__ = [
     "BpfObject",
     "BpfProgram",
     "BpfSource",
+    "Constants",
     "MapDefinition",
     "MapKind",
     "ProgramKind",

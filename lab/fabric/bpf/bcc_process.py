@@ -27,6 +27,8 @@ BCC_FOLDER: Final = "/usr/lib/python3/dist-packages"
 _INSTRUCTION: Final = struct.Struct("=BBhi")
 _LOAD_64: Final = 0x18
 _PSEUDO_MAP: Final = 1
+# Of the same form, for bcc a number like any other: what the loader puts in place of it (bpf_pseudo_fd(2, number)).
+_PSEUDO_VALUE: Final = 2
 _LOG_SIZE: Final = 16 << 20
 # A function that is not there would become a call to nowhere, which the verifier explains badly.
 _FLAGS: Final = ("-Werror=implicit-function-declaration",)
@@ -94,16 +96,18 @@ class _Module:
         }
 
     def _program(self, name: bytes, maps: dict[int, str]) -> dict[str, Any]:
-        """The instructions with the descriptors of maps taken out, and where they were."""
+        """The instructions with the descriptors of maps taken out, and where they and the constants' numbers were."""
         start, size = self._lib.bpf_function_start(self._module, name), self._lib.bpf_function_size(self._module, name)
         code = bytearray(ctypes.string_at(start, size))
-        relocations = []
+        relocations, constants = [], []
         for offset in range(0, size, _INSTRUCTION.size):
             opcode, registers, zero, value = _INSTRUCTION.unpack_from(code, offset)
             if opcode == _LOAD_64 and registers >> 4 == _PSEUDO_MAP:
                 relocations.append([offset, maps[value]])
                 _INSTRUCTION.pack_into(code, offset, opcode, registers, zero, 0)
-        return {"code": base64.b64encode(code).decode(), "relocations": relocations}
+            elif opcode == _LOAD_64 and registers >> 4 == _PSEUDO_VALUE:
+                constants.append([offset, value])
+        return {"code": base64.b64encode(code).decode(), "relocations": relocations, "constants": constants}
 
 
 def _library() -> Any:

@@ -31,7 +31,7 @@ __all__ = ["BpfSource", "Code", "Compiled", "compiled", "shipped_bpf", "verifier
 _PACKAGE: Final = Path(__file__).resolve().parents[2]
 _SHIPPED: Final = (_PACKAGE / "_data" / "bpf", _PACKAGE.parent / "bpf")
 # Raised when what is kept on disk means something else than before.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 # A compilation takes half a second here, half a minute in an emulated machine.
 _SECONDS: Final = 300
 _INCLUDE: Final = re.compile(r'#include "(?P<name>[^"/]+)"')
@@ -60,10 +60,14 @@ def shipped_bpf(name: str) -> BpfSource:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Instructions of one program; at each of the offsets the descriptor of the map named there is missing."""
+    """Instructions of one program; at each of the offsets the descriptor of the map named there is missing.
+
+    ``constants`` are the offsets at which the value of a constant is missing, with the constant's number.
+    """
 
     instructions: bytes
     relocations: tuple[tuple[int, str], ...]
+    constants: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,11 @@ def _parsed(answer: Mapping[str, Any]) -> Compiled:
         answer["licence"],
         tuple(MapDefinition(**each) for each in answer["maps"]),
         {
-            name: Code(base64.b64decode(each["code"]), tuple((offset, name) for offset, name in each["relocations"]))
+            name: Code(
+                base64.b64decode(each["code"]),
+                tuple((offset, name) for offset, name in each["relocations"]),
+                tuple((offset, number) for offset, number in each["constants"]),
+            )
             for name, each in answer["programs"].items()
         },
     )

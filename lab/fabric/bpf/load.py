@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Final, Self
 
 from lab.errors import BpfError, LabError
 from lab.fabric.bpf.compiler import BpfSource, Code, Compiled, compiled, verifier_log
@@ -16,7 +16,13 @@ from lab.fabric.bpf.maps import BpfMap
 from lab.fabric.bpf.programs import BpfProgram, ProgramKind
 from lab.fabric.bpf.verifier import VerifierError
 
-__all__ = ["BpfObject", "load"]
+__all__ = ["BpfObject", "Constants", "load"]
+
+Constants = Mapping[int, int | str]
+"""What stands in a program for ``bpf_pseudo_fd(2, number)``: a number of 64 bits, or the address of a map's value."""
+
+# In the second of an instruction's bytes, above the register: the number is a map's descriptor, its value is meant.
+_MAP_VALUE: Final = 2 << 4
 
 
 class BpfObject:
@@ -49,6 +55,7 @@ def load(
     *,
     sizes: Mapping[str, int] = MappingProxyType({}),
     shared: Mapping[str, BpfMap] = MappingProxyType({}),
+    constants: Constants = MappingProxyType({}),
 ) -> BpfObject:
     """Compile the source, or take what was kept of it, make its maps, and load the programs that ``kinds`` names.
 
@@ -57,6 +64,8 @@ def load(
         kinds: what each of its functions is.
         sizes: how many entries a map has, where the source does not say it for good.
         shared: maps of other objects to use in place of own ones, by the name in this source.
+        constants: by number, what is known only now. An array that is one of them has all its entries in one value:
+            only of such a one can a program have the address.
 
     Raises BpfError when it does not compile, VerifierError when the verifier refuses a program, HostError when bcc or
     headers are missing; nothing is left then.
@@ -64,16 +73,24 @@ def load(
     known = compiled(source)
     _check_names(source, known, {**dict.fromkeys(sizes, "map"), **dict.fromkeys(shared, "map")})
     _check_names(source, known, dict.fromkeys(kinds, "program"))
+    whole = {each for each in constants.values() if isinstance(each, str)}
     with ExitStack() as stack:
         maps = dict(shared)
         for definition in known.maps:
             if definition.name not in shared:
                 entries = sizes.get(definition.name, definition.max_entries)
-                maps[definition.name] = made = BpfMap(replace(definition, max_entries=entries))
+                sized = replace(definition, max_entries=entries)
+                if definition.name in whole:
+                    sized = replace(definition, max_entries=1, value_size=definition.value_size * entries)
+                maps[definition.name] = made = BpfMap(sized)
                 stack.callback(made.close)
         programs = {}
         for name, kind in kinds.items():
-            programs[name] = program = _program(source, known, name, kind, maps)
+            code = _relocated(known.programs[name], maps, constants)
+            try:
+                programs[name] = program = BpfProgram(name, kind, code, known.licence)
+            except VerifierError as error:
+                raise VerifierError(name, _log(source, known, name, kind) or error.log, source.path) from None
             stack.callback(program.close)
         return BpfObject(maps, programs, stack.pop_all())
     raise AssertionError  # the block above returns or raises
@@ -87,25 +104,31 @@ def _check_names(source: BpfSource, known: Compiled, wanted: Mapping[str, str]) 
             raise BpfError(f"there is no BPF {what} {name}", place=str(source.path), allowed=names)
 
 
-def _program(
-    source: BpfSource, known: Compiled, name: str, kind: ProgramKind, maps: Mapping[str, BpfMap]
-) -> BpfProgram:
-    try:
-        return BpfProgram(name, kind, _relocated(known.programs[name], maps), known.licence)
-    except VerifierError as error:
-        raise VerifierError(name, _annotated(source, name, kind) or error.log, source.path) from None
-
-
-def _relocated(code: Code, maps: Mapping[str, BpfMap]) -> bytes:
-    """The instructions with the maps' descriptors where they belong."""
+def _relocated(code: Code, maps: Mapping[str, BpfMap], constants: Constants) -> bytes:
+    """The instructions with the maps' descriptors and the constants where they belong."""
     instructions = bytearray(code.instructions)
     for offset, name in code.relocations:
         struct.pack_into("=i", instructions, offset + 4, maps[name].descriptor)
+    for offset, number in code.constants:
+        if number not in constants:
+            raise BpfError(f"the constant {number} of a BPF program has no value")
+        value = constants[number]
+        register = instructions[offset + 1] & 15
+        known = value if isinstance(value, int) else maps[value].descriptor
+        instructions[offset + 1] = register if isinstance(value, int) else register | _MAP_VALUE
+        # The instruction takes two places, with half of the number in each.
+        struct.pack_into("=I", instructions, offset + 4, known & 0xFFFFFFFF)
+        struct.pack_into("=I", instructions, offset + 12, known >> 32)
     return bytes(instructions)
 
 
-def _annotated(source: BpfSource, name: str, kind: ProgramKind) -> str:
-    """The verifier's log with lines of the source, which only bcc can make; empty where it cannot be had."""
+def _log(source: BpfSource, known: Compiled, name: str, kind: ProgramKind) -> str:
+    """The verifier's log with lines of the source, which only bcc can make; empty where it cannot be had.
+
+    bcc loads the program itself for that: it cannot where there are constants, of which it knows nothing.
+    """
+    if known.programs[name].constants:
+        return ""
     try:
         return verifier_log(source, name, kind)
     except LabError:

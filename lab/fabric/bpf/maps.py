@@ -71,7 +71,7 @@ class BpfMap:
         self._cpus = _possible_cpus() if definition.kind in _PER_CPU else 0
         # A per-CPU map's values are padded to eight bytes each.
         each = definition.value_size + 7 & ~7
-        self._value = bytearray(each * self._cpus if self._cpus else definition.value_size)
+        self._value_size = each * self._cpus if self._cpus else definition.value_size
 
     def __repr__(self) -> str:
         return f"BpfMap({self.definition.name!r})"
@@ -89,7 +89,7 @@ class BpfMap:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, or None; of a per-CPU map the values of all CPUs in a row."""
-        value = bytearray(len(self._value))
+        value = bytearray(self._value_size)
         found = self._element(Command.MAP_LOOKUP, key, value, absent_is_fine=True)
         return bytes(value) if found else None
 
@@ -166,8 +166,8 @@ class BpfMap:
         """The kernel reads as many bytes as the map says, whatever was given."""
         if len(key) != self.definition.key_size:
             self._wrong_size("key", len(key), self.definition.key_size)
-        if command is Command.MAP_UPDATE and len(value) != len(self._value):
-            self._wrong_size("value", len(value), len(self._value))
+        if command is Command.MAP_UPDATE and len(value) != self._value_size:
+            self._wrong_size("value", len(value), self._value_size)
 
     def _wrong_size(self, what: str, given: int, allowed: int) -> None:
         name = self.definition.name

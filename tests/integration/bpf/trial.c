@@ -28,6 +28,16 @@ int by_first_byte(struct xdp_md *context)
 	return value && *value ? XDP_DROP : XDP_PASS;
 }
 
+// What the loader puts in: a map's address and a number.
+BPF_F_TABLE("array", u32, u64, row, 1, BPF_F_MMAPABLE);
+
+int by_constants(struct xdp_md *context)
+{
+	u64 *words = (void *)bpf_pseudo_fd(2, 0);
+
+	return words[3] == bpf_pseudo_fd(2, 1) ? XDP_DROP : XDP_PASS;
+}
+
 int always_drop(struct xdp_md *context)
 {
 	return XDP_DROP;
