@@ -28,48 +28,65 @@
 #define CLASS_UDP 1
 #define CLASS_SCTP 2
 #define CLASS_NONE 3
-#define PORT_WORDS 1024 /* 64 ports in a word */
-#define FAILSAFE_INBOUND 0
-#define FAILSAFE_ANSWER 1
 
-/* A line of 64 bytes is what one cache miss brings. */
-#define LINE_WORDS 8
+/* Failsafe ports: a byte for each port, as it stands in a packet, with a bit for each class and direction; behind them
+ * a byte for each protocol with the bits that concern it, the last one for protocols that are not known. */
+#define FAILSAFE_INBOUND 0 /* the bits of classes begin here; those of answers behind them */
+#define FAILSAFE_ANSWER 3
+#define FAILSAFE_PROTOCOLS 65536
+#define FAILSAFE_BYTES 65793
 
-/* IPv4: two bits for each /24 (some of it, all of it), then one slot of 32 bits for each /27 that is not all or none. */
-#define V4_STATE_WORDS 524288 /* 32 blocks of /24 in a word */
-#define V4_SOME 1
-#define V4_ALL 2
-#define V4_SLOT_USED 0x8000000000000000ULL
-#define V4_SLOT_MORE 0x4000000000000000ULL /* in a line's first slot: the line is full, there is another one */
+/* Arrays whose address is in the program. Each is one value, so that a look-up is a sum and not a call. */
+#define VALUE_FAILSAFES 0
+#define VALUE_V4_BLOCKS 1
+#define VALUE_V4_SLOTS 2
+#define VALUE_V4_MORE 3
+#define VALUE_V6_TOP 4
+#define VALUE_V6_PAGES 5
+#define VALUE_V6_LINES 6
+#define VALUE_V6_MORE 7
+#define VALUE_V6_ADDRESSES 8
+#define VALUE_V6_HOSTS 9
+#define VALUE_V6_REST 10
 
-#define V4_OWN_SHIFT 29 /* where in the product of key and factor the three bits are that name a key's own slot */
+/* Numbers that are drawn or worked out for each list, and stand in the program. */
+#define NUMBER_V4_SLOTS 32 /* how many there are; the next ones alike */
+#define NUMBER_V4_MORE 33
+#define NUMBER_V4_FACTOR 34 /* what keys are multiplied with; the next ones alike */
+#define NUMBER_V4_MORE_FACTOR 35
+#define NUMBER_V6_PAGES 36
+#define NUMBER_V6_LINES 37
+#define NUMBER_V6_MORE 38 /* for each of the levels */
+#define NUMBER_V6_FACTOR 39
+#define NUMBER_V6_MORE_FACTOR 40
+#define NUMBER_V6_ADDRESSES 41
+#define NUMBER_V6_HOSTS 42
+#define NUMBER_V6_REST 43
 
-/* IPv6: up to /28 a page of 4096 bits below each /16; then six steps of six bits, a slot of 64 bits each; then whole
- * addresses; what is between /64 and /128 is in a trie. */
+/* IPv4: a bit for each /24 that is listed as a whole. For the rest the /28s, each four bits of a tag and a bit for each
+ * of its addresses, four of them in sixteen bytes. */
+#define V4_BLOCK_WORDS 262144 /* 64 blocks of /24 in a word */
+#define V4_KEY_BITS 28
+#define V4_SLOTS_EACH 4
+#define V4_TAG_BITS 15
+#define V4_MORE 0x8000 /* in the first tag: not all keys found a place here, the others have one elsewhere */
+
+/* IPv6: up to /32 a page of bits below each /16; lines of 64 bytes with all networks from /33 to /64 of one /32, or, where
+ * they are too many, of the levels below it; whole addresses; what is between /64 and /128 is in a trie. */
 #define V6_TOP 65536
-#define V6_ALL 65535 /* in the place of a page's number, which counts from 1 */
-#define V6_PAGE_WORDS 64
-#define V6_STEPS 6
-#define V6_FIRST_BITS 28
-#define V6_STEP_BITS 6
-#define V6_SLOT_USED 0x8000000000000000ULL
-#define V6_SLOT_MORE 0x4000000000000000ULL
-#define V6_SLOTS 4 /* of 16 bytes in a line */
-
-/* Filters say at the price of one bit that a slot is not there: one for each step, one for addresses, one for the trie. */
-#define FILTER_ADDRESSES 6
-#define FILTER_REST 7
-#define FILTERS 8
-
-/* Places in the map "shape", each of 64 bits. */
-#define SHAPE_V4_MASK 0
-#define SHAPE_V4_FACTOR 1 /* two of them */
-#define SHAPE_V6_MASK 3
-#define SHAPE_V6_FACTOR 4 /* two of them */
-#define SHAPE_V6_HOST_MASK 6
-#define SHAPE_FAILSAFES 7 /* a bit for each class of protocols that has failsafe ports */
-#define SHAPE_FILTER_SHIFT 8 /* eight of them; 64: there is nothing of the kind */
-#define SHAPE_FILTER_START 16 /* eight of them, in words */
-#define SHAPE_WORDS 24
+#define V6_NO_PAGE 0
+#define V6_WHOLE_PAGE 1
+#define V6_PAGE_WORDS 1024
+#define V6_PAGE_BITS 32
+#define V6_LINE_WORDS 8
+#define V6_LEVELS 5
+#define V6_LEVEL_0 32
+#define V6_LEVEL_1 40
+#define V6_LEVEL_2 47
+#define V6_LEVEL_3 54
+#define V6_LEVEL_4 61
+#define V6_MORE 0x8000000000000000ULL /* in the first word of a line: as V4_MORE */
+#define V6_SHIFT_BITS 6 /* of a word, the lowest: how far down a network's own bits begin */
+#define V6_HOSTS_EACH 4 /* addresses in a line */
 
 #endif

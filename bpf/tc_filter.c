@@ -6,17 +6,7 @@
 
 int tc_flat_v4(struct __sk_buff *context)
 {
-	struct packet packet = {};
-	int passed = parse(&packet, (void *)(long)context->data, (void *)(long)context->data_end);
-	u32 zero = 0, cause;
-	struct shape *now = shape.lookup(&zero);
-	u64 *count;
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 
-	if (!now)
-		return TC_ACT_OK;
-	cause = passed < 0 ? judge(&packet, now, KIND_FLAT, KIND_TRIE, 0) : passed;
-	count = causes.lookup(&cause);
-	if (count)
-		*count += 1;
-	return cause >= CAUSE_DROPPED_IPV4 ? TC_ACT_SHOT : TC_ACT_OK;
+	return cause_of(data, end, KIND_FLAT, KIND_TRIE, 0) >= CAUSE_DROPPED_IPV4 ? TC_ACT_SHOT : TC_ACT_OK;
 }

@@ -13,8 +13,7 @@
 
 BPF_PERCPU_ARRAY(causes, u64, CAUSES);
 
-// Ports that are never closed, a bit each: by class of protocol, by direction.
-BPF_F_TABLE("array", u32, u64, failsafes, CLASS_NONE * 2 * PORT_WORDS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u8, failsafes, FAILSAFE_BYTES, BPF_F_MMAPABLE);
 
 // Denials of some destination ports or protocols only. Each such condition has a bit; a source's bits are in tries, and
 // those that a packet fulfils in these tables: a word for each port of a class, a word for each protocol.
@@ -23,30 +22,20 @@ BPF_F_TABLE("array", u32, u64, protocol_conditions, 256, BPF_F_MMAPABLE);
 BPF_F_TABLE("lpm_trie", struct key_v4, u64, v4_conditions, TRIE_ENTRIES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct key_v6, u64, v6_conditions, TRIE_ENTRIES, BPF_F_NO_PREALLOC);
 
-INLINE int is_failsafe(u32 class, u32 direction, u32 port)
-{
-	u32 place = (class * 2 + direction) * PORT_WORDS + (port >> 6);
-	u64 *word = failsafes.lookup(&place);
-
-	return !word || *word >> (port & 63) & 1;
-}
-
 // A denied packet is dropped, unless it is one that no policy may stop, or may be one.
-INLINE u32 deny(const struct packet *packet, const struct shape *shape, u32 cause)
+INLINE u32 deny(const struct packet *packet, u32 cause)
 {
-	u32 class = class_of(packet->protocol);
-	u64 having = shape->words[SHAPE_FAILSAFES];
+	u8 *failsafes_of = VALUE(FAILSAFES), *concerning = failsafes_of + FAILSAFE_PROTOCOLS, inbound, answer;
+	const u8 classes = (1 << CLASS_NONE) - 1;
 
-	if (packet->protocol == PROTOCOL_UNKNOWN)
-		return having ? CAUSE_PASSED_UNSURE : cause;
-	if (class == CLASS_NONE || !(having >> class & 1))
+	concerning += packet->protocol;
+	if (!*concerning)
 		return cause;
 	if (!packet->ports_known)
 		return CAUSE_PASSED_UNSURE;
-	if (is_failsafe(class, FAILSAFE_INBOUND, packet->destination_port) ||
-	    is_failsafe(class, FAILSAFE_ANSWER, packet->source_port))
-		return CAUSE_PASSED_FAILSAFE;
-	return cause;
+	inbound = failsafes_of[packet->destination_port] & classes << FAILSAFE_INBOUND;
+	answer = failsafes_of[packet->source_port] & classes << FAILSAFE_ANSWER;
+	return (inbound | answer) & *concerning ? CAUSE_PASSED_FAILSAFE : cause;
 }
 
 // The conditions that a packet fulfils for certain.
@@ -79,40 +68,47 @@ INLINE u64 conditions_of(const struct packet *packet)
 	return bits ? *bits : 0;
 }
 
-INLINE u32 judge(const struct packet *packet, const struct shape *shape, int v4_kind, int v6_kind, int conditions)
+INLINE u32 judge(const struct packet *packet, int v4_kind, int v6_kind, int conditions)
 {
 	u64 asked;
 
 	if (packet->version == 4) {
-		if (v4_kind == KIND_TRIE ? in_v4_trie(packet) : in_v4_tables(packet, shape))
-			return deny(packet, shape, CAUSE_DROPPED_IPV4);
+		if (v4_kind == KIND_TRIE ? in_v4_trie(packet) : in_v4_tables(packet))
+			return deny(packet, CAUSE_DROPPED_IPV4);
 	} else {
-		if (v6_kind == KIND_TRIE ? in_v6_trie(packet) : in_v6_tables(packet, shape))
-			return deny(packet, shape, CAUSE_DROPPED_IPV6);
+		if (v6_kind == KIND_TRIE ? in_v6_trie(packet) : in_v6_tables(packet))
+			return deny(packet, CAUSE_DROPPED_IPV6);
 	}
 	asked = conditions ? conditions_of(packet) : 0;
 	if (!asked)
 		return CAUSE_PASSED_UNLISTED;
 	if (asked & fulfilled(packet))
-		return deny(packet, shape, CAUSE_DROPPED_PORT);
+		return deny(packet, CAUSE_DROPPED_PORT);
 	return packet->ports_known ? CAUSE_PASSED_OTHER_PORT : CAUSE_PASSED_UNSURE;
+}
+
+// What becomes of a frame and why, which is counted too.
+INLINE u32 cause_of(void *data, void *end, int v4_kind, int v6_kind, int conditions)
+{
+	struct packet packet = {};
+	int passed = -1;
+	u32 cause;
+	u64 *count;
+
+	if (!parse_plain(&packet, data, end))
+		passed = parse(&packet, data, end);
+	cause = passed < 0 ? judge(&packet, v4_kind, v6_kind, conditions) : passed;
+	count = causes.lookup(&cause);
+	if (count)
+		*count += 1;
+	return cause;
 }
 
 INLINE int filter(struct xdp_md *context, int v4_kind, int v6_kind, int conditions)
 {
-	struct packet packet = {};
-	int passed = parse(&packet, (void *)(long)context->data, (void *)(long)context->data_end);
-	u32 zero = 0, cause;
-	struct shape *now = shape.lookup(&zero);
-	u64 *count;
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 
-	if (!now)
-		return XDP_PASS;
-	cause = passed < 0 ? judge(&packet, now, v4_kind, v6_kind, conditions) : passed;
-	count = causes.lookup(&cause);
-	if (count)
-		*count += 1;
-	return cause >= CAUSE_DROPPED_IPV4 ? XDP_DROP : XDP_PASS;
+	return cause_of(data, end, v4_kind, v6_kind, conditions) >= CAUSE_DROPPED_IPV4 ? XDP_DROP : XDP_PASS;
 }
 
 // One program for each way of looking up; what it does not use is not in it.

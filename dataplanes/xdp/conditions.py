@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,8 @@ from dataplanes.xdp.words import words_of
 __all__ = ["Conditions", "Failsafes"]
 
 _PORTS = 1 << 16
+_INBOUND, _ANSWER = LAYOUT["FAILSAFE_INBOUND"], LAYOUT["FAILSAFE_ANSWER"]
+_PROTOCOLS = LAYOUT["FAILSAFE_PROTOCOLS"]
 
 
 class Conditions:
@@ -49,8 +50,8 @@ class Conditions:
             if not condition.ports:
                 self._by_protocol[condition.protocol] |= bit
             for ports in condition.ports:
-                first = CLASSES[condition.protocol] * _PORTS
-                self._by_port[first + ports.first : first + ports.last + 1] |= bit
+                numbers = _as_sent(np.arange(ports.first, ports.last + 1, dtype=np.uint16))
+                self._by_port[CLASSES[condition.protocol] * _PORTS + numbers.astype(np.int64)] |= bit
         for version, trie in self._tries.items():
             own: dict[Prefix, int] = {}
             for source, condition in plan.conditional:
@@ -66,29 +67,33 @@ class Conditions:
 
 
 class Failsafes:
-    """Ports that are never closed, as bits."""
+    """Ports that are never closed: a byte for each port, and one for each protocol with the bits that concern it."""
 
-    def __init__(self, maps: Mapping[str, BpfMap], shape: NDArray[Any]) -> None:
-        self._words = words_of(maps["failsafes"])
-        self._shape = shape
-        self._wanted = np.zeros_like(self._words)
+    def __init__(self, maps: Mapping[str, BpfMap]) -> None:
+        self._bytes = words_of(maps["failsafes"], np.uint8)
+        self._wanted = np.zeros_like(self._bytes)
 
     def write(self, ports: frozenset[Failsafe]) -> None:
         """Never close these ports, and no others: what comes is there before anything goes."""
-        wanted = np.zeros_like(self._words)
+        wanted = np.zeros_like(self._bytes)
         for class_, direction, port in ports:
-            place = (class_ * 2 + direction) * LAYOUT["PORT_WORDS"] + (port >> 6)
-            wanted[place] |= np.uint64(1 << (port & 63))
+            wanted[_as_sent(np.array([port], np.uint16))] |= np.uint8(1 << class_ + direction)
+        for protocol, class_ in CLASSES.items():
+            if any(each == class_ for each, _, _ in ports):
+                wanted[_PROTOCOLS + protocol] = 1 << class_ + _INBOUND | 1 << class_ + _ANSWER
+        wanted[-1] = bool(ports)
         self._wanted = wanted
-        having = sum(1 << class_ for class_ in {class_ for class_, _, _ in ports})
-        self._words |= wanted
-        self._shape[LAYOUT["SHAPE_FAILSAFES"]] |= np.uint64(having)
-        self._words &= wanted
-        self._shape[LAYOUT["SHAPE_FAILSAFES"]] = having
+        self._bytes |= wanted
+        self._bytes &= wanted
 
     def lost(self) -> int:
-        """How many words of the table somebody else has changed."""
-        return int(np.count_nonzero(self._words != self._wanted))
+        """How many bytes of the table somebody else has changed."""
+        return int(np.count_nonzero(self._bytes != self._wanted))
+
+
+def _as_sent(ports: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Ports as a program reads them from a packet: tables by port are asked without a swap of bytes."""
+    return ports.astype(">u2").view(np.uint16)
 
 
 def _with_covers(own: dict[Prefix, int], width: int) -> dict[Prefix, int]:

@@ -14,11 +14,10 @@ from typing import Final, Literal
 
 from dataplanes.api import BpfObject, MembersChange, Net, Node, ProgramKind, XdpLink
 from dataplanes.xdp.conditions import Conditions, Failsafes
-from dataplanes.xdp.layout import CAUSES, SOURCE, program_name
+from dataplanes.xdp.layout import CAUSES, SOURCE, VALUES, program_name
 from dataplanes.xdp.lists import Kind, SourceList
 from dataplanes.xdp.nets import Prefix, prefix_of
 from dataplanes.xdp.plan import InterfacePlan, Source
-from dataplanes.xdp.words import words_of
 
 __all__ = ["InterfaceFilter"]
 
@@ -141,12 +140,12 @@ class InterfaceFilter:
         lists = {version: SourceList(version, set(self._wanted(version)), self._forced) for version in _VERSIONS}
         name = program_name(lists[4].kind, lists[6].kind, conditions=bool(self._plan.conditional))
         sizes = {map_name: size for each in lists.values() for map_name, size in each.sizes().items()}
-        loaded = self._node.load_bpf(SOURCE, {name: ProgramKind.XDP}, sizes=sizes)
+        numbers = {number: value for each in lists.values() for number, value in each.constants(sizes).items()}
+        loaded = self._node.load_bpf(SOURCE, {name: ProgramKind.XDP}, sizes=sizes, constants={**VALUES, **numbers})
         try:
-            shape = words_of(loaded.maps["shape"])
             for each in lists.values():
-                each.fill(loaded.maps, shape)
-            conditions, failsafes = Conditions(loaded.maps), Failsafes(loaded.maps, shape)
+                each.fill(loaded.maps)
+            conditions, failsafes = Conditions(loaded.maps), Failsafes(loaded.maps)
             failsafes.write(self._never)
             if conditional:
                 conditions.write(self._plan)

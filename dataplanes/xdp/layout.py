@@ -8,7 +8,7 @@ from typing import Final
 
 from dataplanes.api import shipped_bpf
 
-__all__ = ["CAUSES", "LAYOUT", "SOURCE", "program_name"]
+__all__ = ["CAUSES", "LAYOUT", "SOURCE", "VALUES", "program_name"]
 
 SOURCE: Final = shipped_bpf("xdp_filter.c")
 
@@ -29,6 +29,11 @@ CAUSES: Final = {
     if name.startswith("CAUSE_")
 }
 """Why a packet passed or was dropped, as counters call it, by its place in the map."""
+
+VALUES: Final = {
+    number: name.removeprefix("VALUE_").lower() for name, number in LAYOUT.items() if name.startswith("VALUE_")
+}
+"""Arrays whose address is in the program, by the number that stands there for it."""
 
 
 def program_name(v4: int, v6: int, *, conditions: bool) -> str:

@@ -8,20 +8,19 @@ from enum import IntEnum
 from typing import Final, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataplanes.api import BpfMap, DataplaneError
 from dataplanes.xdp.layout import LAYOUT
 from dataplanes.xdp.nets import Listed, Prefix
 from dataplanes.xdp.slots import Factors
 from dataplanes.xdp.trie import Trie
-from dataplanes.xdp.v4 import V4Tables, v4_sizes
-from dataplanes.xdp.v6 import V6Sizes, V6Tables
+from dataplanes.xdp.v4 import V4Tables, v4_constants, v4_sizes
+from dataplanes.xdp.v6 import V6Tables, v6_constants, v6_sizes
 from dataplanes.xdp.words import words_of
 
 __all__ = ["Kind", "SourceList"]
 
-# From how many networks on flat tables are faster than a trie; those of IPv4 take 4 MB.
+# From how many networks on flat tables are faster than a trie; those of IPv4 take 2 MB at least.
 _MANY: Final = 32
 # When slots get crowded, keys are pushed out to the trie: then a larger table is made.
 _CROWDED: Final = 0.6
@@ -29,10 +28,11 @@ _CROWDED: Final = 0.6
 _CHUNK: Final = 1 << 18
 
 _MAPS: Final = {
-    4: ("v4_state", "v4_lines"),
-    6: ("v6_top", "v6_pages", "v6_filters", "v6_lines", "v6_hosts"),
+    4: ("v4_blocks", "v4_slots", "v4_more"),
+    6: ("v6_top", "v6_pages", "v6_lines", "v6_more", "v6_addresses", "v6_hosts", "v6_rest"),
 }
-_FULL_SIZE: Final = {"v4_state": LAYOUT["V4_STATE_WORDS"], "v6_top": LAYOUT["V6_TOP"]}
+_FULL_SIZE: Final = {"v4_blocks": LAYOUT["V4_BLOCK_WORDS"], "v6_top": LAYOUT["V6_TOP"]}
+_KINDS: Final = {"v6_top": np.uint16}
 
 
 class Kind(IntEnum):
@@ -66,7 +66,6 @@ class SourceList:
         self.kind = Kind.suiting(len(prefixes)) if forced is None else forced
         self._prefixes = prefixes
         self._factors = Factors.drawn()
-        self._sizes = V6Sizes.of(prefixes if self.kind is Kind.FLAT and version == 6 else ())
         self._table: _Table | None = None
         self.count = len(prefixes)
 
@@ -74,20 +73,24 @@ class SourceList:
         """How many entries each map must have; of what is not used, one."""
         sizes = dict.fromkeys(_MAPS[self.version], 1)
         if self.kind is Kind.FLAT:
-            sizes |= v4_sizes(self._prefixes) if self.version == 4 else self._sizes.maps()
+            sizes |= v4_sizes(self._prefixes) if self.version == 4 else v6_sizes(self._prefixes)
             sizes |= {name: size for name, size in _FULL_SIZE.items() if name in sizes}
         return sizes
 
-    def fill(self, maps: Mapping[str, BpfMap], shape: NDArray[np.uint64]) -> None:
+    def constants(self, sizes: Mapping[str, int]) -> dict[int, int]:
+        """What stands in a program for this list, in maps of these sizes."""
+        if self.kind is not Kind.FLAT:
+            return {}
+        return v4_constants(sizes, self._factors) if self.version == 4 else v6_constants(sizes, self._factors)
+
+    def fill(self, maps: Mapping[str, BpfMap]) -> None:
         """Put the list into maps that are new; raises DataplaneError if one entry is not found there afterwards."""
-        arrays = {name: words_of(maps[name]) for name in _MAPS[self.version]}
-        self._write_shape(shape, maps)
         trie = Trie(maps[f"v{self.version}_trie"])
         table: _Table = trie
-        if self.kind is Kind.FLAT and self.version == 4:
-            table = V4Tables(arrays, self._factors, trie)
-        elif self.kind is Kind.FLAT:
-            table = V6Tables(arrays | {"shape": shape}, self._sizes, self._factors, trie)
+        if self.kind is Kind.FLAT:
+            arrays = {name: words_of(maps[name], _KINDS.get(name, np.uint64)) for name in _MAPS[self.version]}
+            tables = V4Tables if self.version == 4 else V6Tables
+            table = tables(arrays, self._factors, trie)
         table.build(self._prefixes)
         self._table = table
         if lost := self.lost(self._prefixes):
@@ -117,19 +120,3 @@ class SourceList:
         if self._table is None:
             raise DataplaneError("a list is asked for before it was put into maps")
         return self._table
-
-    def _write_shape(self, shape: NDArray[np.uint64], maps: Mapping[str, BpfMap]) -> None:
-        def mask(name: str) -> int:
-            return maps[name].definition.max_entries - 1
-
-        factors = self._factors.first, self._factors.second
-        place = LAYOUT[f"SHAPE_V{self.version}_FACTOR"]
-        shape[place : place + 2] = factors
-        if self.version == 4:
-            shape[LAYOUT["SHAPE_V4_MASK"]] = mask("v4_lines")
-            return
-        shape[LAYOUT["SHAPE_V6_MASK"]] = mask("v6_lines")
-        shape[LAYOUT["SHAPE_V6_HOST_MASK"]] = mask("v6_hosts")
-        filters = LAYOUT["FILTERS"]
-        shape[LAYOUT["SHAPE_FILTER_SHIFT"] :][:filters] = 64  # nothing is in any filter yet
-        shape[LAYOUT["SHAPE_FILTER_START"] :][:filters] = self._sizes.starts

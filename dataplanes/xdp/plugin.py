@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from dataplanes.api import Capability, Evidence, HostError, Node, Planned, ProgramKind, Snapshot, SnapshotDelta
 from dataplanes.xdp.filter import InterfaceFilter
-from dataplanes.xdp.layout import SOURCE, program_name
+from dataplanes.xdp.layout import SOURCE, VALUES, program_name
 from dataplanes.xdp.lists import Kind
 from dataplanes.xdp.plan import InterfacePlan, plan_of
 
@@ -62,7 +62,7 @@ class XdpAccelerator:
     def start(self) -> None:
         """Load a program and let it go again: then bcc, headers or what was kept of them are there, and so is BPF."""
         name = program_name(Kind.TRIE, Kind.TRIE, conditions=False)
-        self._node.load_bpf(SOURCE, {name: ProgramKind.XDP}).close()
+        self._node.load_bpf(SOURCE, {name: ProgramKind.XDP}, constants=VALUES).close()
         _forced()
 
     def prepare(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:

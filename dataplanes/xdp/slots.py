@@ -1,64 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines of slots: a key is in the one line that its hash names, or, when that was full, in the one that a second names.
+"""Where keys belong: a hash names a place with room for several, and hashes of one place are neighbours.
 
-A line is 64 bytes, what one cache miss brings. Each slot is written so that a reader at any moment finds either the
-key and its value or neither.
+Whoever knows the place knows the upper bits of the hash, so that only the lower ones need to be written there.
 """
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataplanes.xdp.layout import LAYOUT
 from dataplanes.xdp.nets import Words
 
-__all__ = ["Factors", "capacity", "merged", "ranks"]
+__all__ = ["Factors", "Number", "merged", "place_of", "ranks"]
 
-_LINE_WORDS = LAYOUT["LINE_WORDS"]
-_WORD = (1 << 64) - 1
+Number = TypeVar("Number", int, NDArray[Any])
+"""One number of 64 bits, or an array of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Two factors that nobody outside knows: or an attacker could choose sources that all fall into one line."""
+    """Two factors that nobody outside knows: or an attacker could choose sources that all fall into one place.
+
+    They are odd, so that different keys have different products. The second is for what found no place at first.
+    """
 
     first: int
     second: int
 
     @classmethod
     def drawn(cls) -> Factors:
-        """New ones, odd, so that no bit of a key is lost."""
+        """New ones."""
         return cls(secrets.randbits(64) | 1, secrets.randbits(64) | 1)
 
-    def place(self, key: int, attempt: int, mask: int) -> int:
-        """Which line a key is in, at the first or second attempt (``place_of`` of the filter)."""
-        return ((key * (self.second if attempt else self.first) & _WORD) >> 32) & mask
 
-    def own(self, key: int, shift: int, slots: int) -> int:
-        """The slot that is a key's own, in the line of its first attempt."""
-        return ((key * self.first & _WORD) >> shift) & (slots - 1)
-
-    def owns(self, keys: Words, shift: int, slots: int) -> NDArray[np.int64]:
-        """The same of many keys."""
-        return ((keys * np.uint64(self.first) >> np.uint64(shift)) & np.uint64(slots - 1)).astype(np.int64)
-
-    def places(self, keys: Words, attempt: int, mask: int) -> NDArray[np.int64]:
-        """The same of many keys."""
-        factor = np.uint64(self.second if attempt else self.first)
-        return (((keys * factor) >> np.uint64(32)) & np.uint64(mask)).astype(np.int64)
+def place_of(hashes: Number, bits: int, places: int) -> Number:
+    """Which of so many places hashes of so many bits, at most 32, belong to (``place_of`` of the filter)."""
+    return hashes * places >> bits
 
 
-def capacity(slots: int, each_line: int) -> int:
-    """How many lines hold so many slots at a load of a quarter to a half, which is a power of two."""
-    wanted = max(1, -(-slots * 2 // each_line))
-    return 1 << (wanted - 1).bit_length()
-
-
-def ranks(places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ranks(places: Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """An order in which equal places are neighbours, and each one's number among its equals, in that order."""
     order = np.argsort(places, kind="stable")
     ordered = places[order]

@@ -7,20 +7,19 @@ import ctypes
 import fcntl
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from dataplanes.xdp.conditions import Failsafes
-from dataplanes.xdp.layout import CAUSES, LAYOUT, SOURCE, program_name
+from dataplanes.xdp.layout import CAUSES, LAYOUT, SOURCE, VALUES, program_name
 from dataplanes.xdp.lists import Kind, SourceList
 from dataplanes.xdp.nets import Prefix
-from dataplanes.xdp.words import words_of
 from lab.bench.dos_lists import NetList
 from lab.errors import HostError
-from lab.fabric.bpf import BpfObject, ProgramKind, XdpMode, attach_tc, load, shipped_bpf
+from lab.fabric.bpf import BpfObject, BpfSource, ProgramKind, XdpMode, attach_tc, load, shipped_bpf
 from lab.fabric.namespace_node import NamespaceNode
 from lab.fabric.node import Completed
 from lab.topology import Address
@@ -102,8 +101,7 @@ def blocklist(
     """The filter of the accelerator xdp with a list; ``Kind.TRIE`` looks sources up as Calico does."""
     lists = _source_lists(listed, kind)
     name = program_name(lists[0].kind, lists[1].kind, conditions=False)
-    loaded = stack.enter_context(node.load_bpf(SOURCE, {name: ProgramKind.XDP}, sizes=_sizes(lists)))
-    _fill(loaded, lists)
+    loaded = stack.enter_context(_loaded(node, SOURCE, {name: ProgramKind.XDP}, lists))
     if mode is XdpMode.GENERIC:
         _poll(node)
     stack.enter_context(node.attach_xdp(loaded.programs[name], _INTERFACE, mode))
@@ -114,9 +112,7 @@ def tc_blocklist(stack: ExitStack, node: NamespaceNode, listed: NetList) -> Way:
     """The same look-up in a classifier, for lists of IPv4."""
     name = "tc_flat_v4"
     lists = _source_lists(listed, Kind.FLAT)
-    kinds = {name: ProgramKind.SCHED_CLS}
-    loaded = stack.enter_context(node.load_bpf(shipped_bpf("tc_filter.c"), kinds, sizes=_sizes(lists)))
-    _fill(loaded, lists)
+    loaded = stack.enter_context(_loaded(node, shipped_bpf("tc_filter.c"), {name: ProgramKind.SCHED_CLS}, lists))
     _poll(node)
     stack.enter_context(node.inside(partial(attach_tc, loaded.programs[name], _INTERFACE)))
     return Way(node, partial(_dropped, loaded))
@@ -167,16 +163,17 @@ def _source_lists(listed: NetList, kind: Kind | None) -> tuple[SourceList, Sourc
     )
 
 
-def _sizes(lists: tuple[SourceList, SourceList]) -> dict[str, int]:
-    return {name: size for part in lists for name, size in part.sizes().items()}
-
-
-def _fill(loaded: BpfObject, lists: tuple[SourceList, SourceList]) -> None:
-    """Put the lists and the usual failsafe ports into a program's maps."""
-    shape = words_of(loaded.maps["shape"])
+def _loaded(
+    node: NamespaceNode, source: BpfSource, kinds: Mapping[str, ProgramKind], lists: tuple[SourceList, SourceList]
+) -> BpfObject:
+    """Programs with the lists and the usual failsafe ports in their maps."""
+    sizes = {name: size for part in lists for name, size in part.sizes().items()}
+    numbers = {number: value for part in lists for number, value in part.constants(sizes).items()}
+    loaded = node.load_bpf(source, kinds, sizes=sizes, constants={**VALUES, **numbers})
     for part in lists:
-        part.fill(loaded.maps, shape)
-    Failsafes(loaded.maps, shape).write(FAILSAFES)
+        part.fill(loaded.maps)
+    Failsafes(loaded.maps).write(FAILSAFES)
+    return loaded
 
 
 _SMALL: Final = {"sources_v4": 1, "sources_v6": 1}

@@ -23,6 +23,7 @@ from dataplanes.iptables import IptablesDataplane
 from dataplanes.xdp import XdpAccelerator
 from dataplanes.xdp.filter import InterfaceFilter
 from dataplanes.xdp.lists import Kind
+from dataplanes.xdp.words import words_of
 from lab.conformance.harness import Harness
 from lab.fabric.bpf import compiler, detach_xdp, empty_maps
 
@@ -115,7 +116,8 @@ def test_program_that_somebody_detached_is_told_and_put_back(scene: Scene) -> No
 def test_entry_that_somebody_took_out_of_a_map_is_told_and_put_back(scene: Scene, name: str) -> None:
     held = scene.filter()._loaded.maps[name]
     if name == "failsafes":
-        held.set(next(key for key in held.keys() if held.get(key) != bytes(8)), bytes(8))  # noqa: SIM118 - no dict
+        ports = words_of(held, np.uint8)
+        ports[np.flatnonzero(ports)[0]] = 0
     else:
         held.delete(next(held.keys()))
     assert int(scene.facts()["eth0.lost"]) == 1
@@ -203,5 +205,34 @@ def test_long_lists_are_found_whatever_their_lengths() -> None:
         assert bare.lost() == 0
         asked = list(islice(edges(many), 8_000))
         assert wrong(bare, Rules(tuple(many)), shapes_from(asked)) == []
+    finally:
+        bare.close()
+
+
+def test_lists_that_crowd_in_few_places_are_found_and_change_in_place() -> None:
+    # Far more networks in one /32, /24 and /64 than a line has words or slots.
+    generator = np.random.default_rng()
+    many = {
+        ip_network((0x2001_0DB8 << 96 | value << (128 - length), length))
+        for length in (33, 40, 48, 56, 62, 64, 128)
+        for value in generator.integers(0, min(2 ** (length - 32), 2**20), 400).tolist()
+    } | {
+        ip_network((203 << 24 | value << (32 - length), length))
+        for length in (25, 26, 28, 29, 30, 32)
+        for value in generator.integers(0, 2 ** (length - 20), 400).tolist()
+    }
+    listed = list(many)
+    bare = filter_for(Rules(tuple(listed)), Kind.FLAT)
+    try:
+        assert bare.lost() == 0
+        asked = shapes_from(islice(edges(listed), 20_000))
+        assert wrong(bare, Rules(tuple(listed)), asked) == []
+        left, gone = listed[900:], frozenset(listed[:900])
+        plan, program = plan_for(Rules(tuple(left))), program_of(bare)
+        bare.narrow(plan, {"list": MembersChange(frozenset(), gone)})
+        bare.widen(plan, {"list": MembersChange(frozenset(), gone)})
+        assert program_of(bare) is program
+        assert bare.lost() == 0
+        assert wrong(bare, Rules(tuple(left)), asked) == []
     finally:
         bare.close()

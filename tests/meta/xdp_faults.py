@@ -53,17 +53,30 @@ TEXT_FAULTS = (
     ),
     TextFault("skips-extensions-of-one-length", "parse.h", "(extension[1] + 1) * 8;", "8;"),
     TextFault("reads-ports-in-later-fragments", "parse.h", "if (!(header->frag_off & bpf_htons(0x1fff)))", "if (1)"),
+    TextFault("takes-later-fragments-for-plain", "parse.h", "header->frag_off & bpf_htons(0x1fff) || total", "total"),
+    TextFault("takes-options-for-plain", "parse.h", "*(u8 *)at != 0x45", "*(u8 *)at >> 4 != 4"),
+    TextFault("takes-what-is-cut-short-for-plain", "parse.h", "		    total > (u64)end - (u64)at ||", "		   "),
+    TextFault("takes-short-ipv6-for-plain", "parse.h", "room < 4 || room + sizeof", "room + sizeof"),
     TextFault("reads-ports-in-later-ipv6-fragments", "parse.h", "	if (!later)\n", "	if (1)\n"),
-    TextFault("mixes-up-the-byte-order", "parse.h", "bpf_ntohl(header->saddr)", "header->saddr"),
-    TextFault("mixes-up-the-byte-order-of-ports", "parse.h", "bpf_ntohs(ports[1])", "ports[1]"),
+    TextFault(
+        "mixes-up-the-byte-order", "parse.h",
+        "bpf_ntohl(header->saddr);\n	packet->protocol", "header->saddr;\n	packet->protocol",
+    ),
+    TextFault(
+        "mixes-up-the-byte-order-of-plain-packets", "parse.h",
+        "bpf_ntohl(header->saddr);\n		packet->protocol", "header->saddr;\n		packet->protocol",
+    ),
+    TextFault(
+        "mixes-up-the-byte-order-of-ports", "xdp_filter.c",
+        "failsafes_of[packet->destination_port]", "failsafes_of[bpf_ntohs(packet->destination_port) & 0xffff]",
+    ),
     TextFault("takes-a-header-for-20-bytes", "parse.h", "length = header->ihl * 4;", "length = 20;"),
     TextFault(
         "drops-short-packets", "parse.h", "room < 4 || (void *)(ports + 2) > end)\n		return;",
         "room < 4 || (void *)(ports + 2) > end) {\n		packet->protocol = CLASS_NONE;\n		return;\n	}",
     ),
     TextFault(
-        "forgets-answers-of-failsafe-ports", "xdp_filter.c",
-        "||\n	    is_failsafe(class, FAILSAFE_ANSWER, packet->source_port)", "",
+        "forgets-answers-of-failsafe-ports", "xdp_filter.c", "return (inbound | answer) &", "return inbound &",
     ),
     TextFault("forgets-ipv6", "parse.h", "	if (type == ETHERTYPE_IPV6)\n", "	if (0)\n"),
 )  # fmt: skip
