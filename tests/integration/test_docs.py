@@ -25,6 +25,8 @@ import pytest
 
 from dataplanes.api import TRAITS, Capability
 from lab.cli import COMMANDS
+from lab.conformance.case import load_cases
+from lab.conformance.promises import PROMISES
 from lab.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES
 from lab.schema import MAX_ERRORS
 from lab.schemas import schema_names
@@ -211,3 +213,10 @@ def test_shown_output_is_held_to_what_was_printed(output: str, told: bool) -> No
 
 def test_installed_command_is_there() -> None:
     assert shutil.which(str(POLICYLAB))
+
+
+def test_every_difference_is_held_by_expectations_that_exist() -> None:
+    known = {*(case.id for case in load_cases()), *(promise.id for promise in PROMISES)}
+    rows = re.findall(r"^\| .* \| (`.*) \|$", (ROOT / "docs/design/differences.md").read_text(), re.MULTILINE)
+    assert rows
+    assert {name for row in rows for name in re.findall(r"`([a-z0-9.-]+)`", row)} - known == set()
