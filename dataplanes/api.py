@@ -228,7 +228,8 @@ class Dataplane(Protocol):
     that both snapshots deny gets through, nor one that both allow is cut. Established tracked flows are not
     cut by a policy change. Before the first ``apply`` and after ``stop`` the plugin has no say in any verdict.
     ``stop`` takes away all that the plugin installed and nothing else, also after a failed ``apply``; so does the
-    ``start`` of the next instance, where an earlier one died.
+    ``stop`` of the next instance, where an earlier one was killed. Until that one's first ``apply`` what was in force
+    stays so.
     """
 
     name: ClassVar[str]
@@ -250,7 +251,11 @@ class Dataplane(Protocol):
     def __init__(self, node: Node) -> None: ...
 
     def start(self) -> None:
-        """Check that the node has what the plugin needs; raises HostError naming the missing tool."""
+        """Check that the node has what the plugin needs; raises HostError naming the missing tool.
+
+        What a run of the same plugin has left that was killed stays in force; the first ``apply`` takes its place as
+        it would that of any snapshot before, without a moment between the two.
+        """
         ...
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:

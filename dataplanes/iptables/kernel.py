@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataplanes.api import Completed, DataplaneError, HostError, LabError, Node
 from dataplanes.iptables.ruleset import Ruleset
 from dataplanes.iptables.sets import Family, KernelSet, restore_text
-from dataplanes.iptables.text import NOTHING, Installed, installed
+from dataplanes.iptables.text import NOTHING, Installed, adopted, installed
 from dataplanes.iptables.transaction import change
 
 __all__ = ["SetStore", "Tables"]
@@ -92,6 +92,10 @@ class Tables:
         """Look what of ours is there, whoever left it; its rules are unknown."""
         self._installed = installed(self.save())
 
+    def adopt(self) -> None:
+        """Take for in force what a run left that was killed."""
+        self._installed = adopted(self.save())
+
     def save(self, *options: str) -> str:
         """All tables that are in use as text, with ``-c`` with their counters."""
         return _run(self._node, (self._save, *options), "iptables").stdout
@@ -137,25 +141,29 @@ class SetStore:
         self._node = node
         self._own = re.compile(rf"^{prefix}[46]-.*$", re.MULTILINE)
         self._names: set[str] = set()
+        self._left: set[str] = set()
         self._known = True
 
     def inspect(self) -> None:
-        """Look which sets of ours are there, whoever left them."""
+        """Look which sets of ours are there, whoever left them, and be it half made."""
         listed = _run(self._node, ("ipset", "list", "-n"), "ipset").stdout
         self._names, self._known = set(self._own.findall(listed)), True
+        self._left = set(self._names)
 
     def save(self) -> str:
         """All sets of the node as text."""
         return _run(self._node, ("ipset", "save"), "ipset").stdout
 
     def make(self, wanted: Mapping[str, KernelSet]) -> None:
-        """Make the sets that are not there yet."""
+        """Make the sets that are not there yet, and complete those that somebody left."""
         if not self._known:
             self.inspect()
-        text = restore_text(kernel_set for name, kernel_set in wanted.items() if name not in self._names)
+        whole = self._names - self._left
+        text = restore_text(kernel_set for name, kernel_set in wanted.items() if name not in whole)
         if text:
-            _run(self._node, ("ipset", "restore"), "ipset", text)
+            _run(self._node, ("ipset", "restore", "-exist"), "ipset", text)
             self._names |= wanted.keys()
+            self._left -= wanted.keys()
 
     def keep_only(self, wanted: Iterable[str]) -> None:
         """Destroy all others; those for which that fails, as when the kernel still holds them, go with a later call.
@@ -166,6 +174,7 @@ class SetStore:
         try:
             self._destroy(unused)
             self._names -= unused
+            self._left -= unused
         except LabError:
             self._known = False
 
@@ -183,7 +192,7 @@ class SetStore:
                 time.sleep(_SET_RELEASE_POLL_SECONDS)
                 self.inspect()
             else:
-                self._names = set()
+                self._names = self._left = set()
                 return
 
     def _destroy(self, names: Iterable[str]) -> None:

@@ -36,11 +36,10 @@ class IptablesDataplane:
         self._sets = SetStore(node, self._set_prefix)
 
     def start(self) -> None:
-        """Check that the commands are there, and take away what an earlier run may have left on the node."""
+        """Check that the commands are there; what a run left that was killed stays in force until the first apply."""
         for table in self._tables.values():
-            table.inspect()
+            table.adopt()
         self._sets.inspect()
-        self._clear()
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:  # noqa: ARG002 - it compares by itself
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""

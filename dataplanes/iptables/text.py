@@ -89,6 +89,15 @@ def installed(saved: str) -> Installed:
     return Installed({name: held for name, held in found.items() if held.chains or held.hooks}, None)
 
 
+def adopted(saved: str) -> Installed:
+    """The same of what a run left whole: its chains tell of which generation they are, unless there are both."""
+    found = installed(saved)
+    chains = [chain for held in found.tables.values() for chain in held.chains]
+    generations: tuple[Generation, Generation] = (0, 1)
+    borne = [each for each in generations if any(chain.startswith(_PREFIXES[each]) for chain in chains)]
+    return Installed(found.tables, borne[0]) if len(borne) == 1 else found
+
+
 def counters(saved: str, ruleset: Ruleset) -> dict[str, int]:
     """Packets that met their fate in each chain, from the output of ``iptables-save -c``, by what the chain is."""
     counted: Counter[str] = Counter()

@@ -38,8 +38,9 @@ class NftablesDataplane:
         self._known = True
 
     def start(self) -> None:
-        """Check that nft is there, and take away the table that an earlier run may have left on the node."""
-        self.stop()
+        """Check that nft is there; a table that a run left that was killed stays in force until the first apply."""
+        self._kernel.ruleset()
+        self._known = False
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""

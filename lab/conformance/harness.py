@@ -103,6 +103,16 @@ class Harness:
                 self._sidecars[0].enforce({name: snapshot for name, (snapshot, _) in steps.items()})
         self._serve(resources)
 
+    def restart(self) -> None:
+        """Start all plugins anew, as after their process was killed: the old ones are not stopped.
+
+        What was in force stays so until the next ``apply``.
+        """
+        for name, node in self.lab.nodes.items():
+            self._plugins[name].abandon()
+            self._plugins[name] = self._stack.enter_context(self._plugins_of(node))
+        self._rollout.forget()
+
     def _forward(self, resources: Resources) -> None:
         """Let those nodes forward that should, before any dataplane is told anything: it is not theirs to change."""
         forwarding = forwarding_nodes(self.topology, resources)

@@ -15,6 +15,7 @@ from lab.errors import DataplaneError, LabError
 __all__ = ["NodePlugins"]
 
 _Plugin = Dataplane | Accelerator
+_abandoned: list[ExitStack] = []
 _Kind = TypeVar("_Kind", Dataplane, Accelerator)
 
 
@@ -40,6 +41,13 @@ class NodePlugins:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+
+    def abandon(self) -> None:
+        """Leave the plugins as they are, without ``stop``, as if their process had been killed.
+
+        They are kept, because one that talks to a program would end it when it goes.
+        """
+        _abandoned.append(self._stack.pop_all())
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None) -> None:
         """Put a snapshot in force; ``delta`` leads to it from that of the last call that returned."""

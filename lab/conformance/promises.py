@@ -9,21 +9,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dataplanes.api import HostError, LabError, Node, SnapshotDelta
+from dataplanes.api import Capability, HostError, LabError, Node, SnapshotDelta
 from lab.conformance.early import falls_back, survives_tampering
+from lab.conformance.harness import Harness
 from lab.conformance.judged import Judged
 from lab.conformance.large import SIZE, holds_large_sets
 from lab.conformance.midway import fails_as_a_whole
 from lab.conformance.not_held import NotHeldError
 from lab.conformance.plugins import NodePlugins
 from lab.conformance.rollout import Step
+from lab.conformance.watching import watches_of
 from lab.document import parse_documents
 from lab.errors import PolicyError
 from lab.fabric.lab import Lab
 from lab.policy.compile import compile_snapshots
 from lab.policy.load import resources_of
-from lab.topology import Topology
+from lab.policy.resources import Resources
+from lab.protocols import TCP
+from lab.topology import Family, Flow, Topology
 from lab.topology.load import load_topology
+from lab.traffic.stream import Stream
 
 __all__ = ["PROMISES", "Promise"]
 
@@ -156,12 +161,48 @@ def _takes_over(judged: Judged) -> Iterator[str]:
         yield from (f"left behind by one that was never stopped: {line}" for line in _more(_state(node), before))
 
 
+def _restarts_without_a_moment(judged: Judged) -> Iterator[str]:
+    """The dataplane alone: what accelerates it may go with its process."""
+    topology = load_topology("one-node")
+    policy = resources_of(parse_documents(_POLICY, "policy", PolicyError), topology)
+    families: dict[Family, Capability] = {4: Capability.IPV4, 6: Capability.IPV6}
+    flows = tuple(
+        Flow(source, "shop/db", TCP, 5432, family)
+        for source in ("shop/web", "ops/monitor")
+        for family, capability in families.items()
+        if capability in judged.capabilities
+    )
+    with Harness(topology, judged.dataplane) as harness:
+        harness.apply(policy)
+        harness.lab.flush_conntrack()
+        with Stream(harness.lab, watches_of(harness, flows, policy, policy)) as stream:
+            harness.restart()
+            harness.apply(policy)
+            passages = stream.stop()
+        for passage in passages:
+            if passage.wrong:
+                what = "cut" if passage.watch.allowed else "let through"
+                yield f"{passage.watch.flow} was {what} in {len(passage.wrong)} of {passage.rounds} packets"
+        harness.apply(Resources())
+        seen = harness.observe(flows)
+        yield from (
+            f"after all it does not follow: {flow}: {each}"
+            for flow, each in zip(flows, seen, strict=True)
+            if each.verdict != "allow"
+        )
+
+
 PROMISES: Final = (
     Promise("plugin.stop.leaves-nothing", "After stop() nothing of a plugin is left on the node.", _leaves_nothing),
     Promise(
         "plugin.apply.touches-nothing-foreign",
         "Rules, sets and tables of others stay as they are, while a policy is in force and after stop().",
         _touches_nothing_foreign,
+    ),
+    Promise(
+        "plugin.restart.no-window",
+        "Killed and started again it goes on without a moment between: what is in force stays until its first apply.",
+        _restarts_without_a_moment,
     ),
     Promise(
         "plugin.evidence.makes-sense",

@@ -27,6 +27,10 @@ class Rollout:
         self._compiler: Compiler | None = None
         self._told: dict[tuple[str, str, str], Resource] = {}
 
+    def forget(self) -> None:
+        """Nobody knows any more what is in force: next time all are told without a delta."""
+        self._compiler = None
+
     @contextmanager
     def of(self, resources: Resources) -> Iterator[Mapping[str, Step]]:
         """What every node is to be told, by its name.

@@ -172,6 +172,7 @@ class Prober:
             with suppress(OSError):
                 while tap.fetch(box).more:
                     pass
+                tap.fetch(box)  # what was found last has its room until the next look
 
     def _take_ids(self, count: int) -> int:
         """Reserve ids that no other batch of this prober has, until four billion are used up."""

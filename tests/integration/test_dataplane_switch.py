@@ -72,4 +72,6 @@ def test_switch_between_dataplanes_takes_away_own_rules_only(node, first, second
 
     heir = first(node)
     heir.start()
+    assert lines(node) == left
+    heir.stop()
     assert lines(node) == foreign

@@ -253,14 +253,40 @@ def test_rule_that_iptables_cannot_express_is_refused_before_anything_is_applied
     assert node.calls == []
 
 
-def test_start_takes_away_what_a_killed_run_left(plugin, node):
+def lines(text):
+    """What stands there, in whatever order sets list it."""
+    return sorted(text.splitlines())
+
+
+def test_what_a_killed_run_left_stays_until_the_first_apply_of_the_next(plugin, node):
     killed = plugin(node)
     killed.start()
     before = everything(node, killed)
     killed.apply(snapshot(*EVERY_FIELD))
+    left = lines(everything(node, killed))
     heir = plugin(node)
     heir.start()
+    assert lines(everything(node, heir)) == left
+    heir.apply(snapshot(*EVERY_FIELD[:1]))
+    assert lines(everything(node, heir)) != left
+    heir.apply(snapshot(*EVERY_FIELD))
+    assert lines(everything(node, heir)) == left
+    heir.stop()
     assert everything(node, heir) == before
+
+
+def test_set_that_a_killed_run_left_half_made_is_completed(plugin, node):
+    killed = plugin(node)
+    killed.start()
+    killed.apply(snapshot(*EVERY_FIELD))
+    whole = lines(everything(node, killed))
+    added = [line for line in node.must("ipset", "save").splitlines() if line.startswith("add ")]
+    node.must("ipset", "restore", stdin="".join(f"{line.replace('add', 'del', 1)}\n" for line in added[:1]))
+    heir = plugin(node)
+    heir.start()
+    heir.apply(snapshot(*EVERY_FIELD))
+    assert lines(everything(node, heir)) == whole
+    heir.stop()
 
 
 def test_stop_after_somebody_removed_the_jump_still_clears(dataplane, node):

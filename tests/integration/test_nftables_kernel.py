@@ -142,19 +142,36 @@ def test_foreign_tables_survive(dataplane, node):
         dataplane.apply(each)
         assert [line for line in ruleset(node) if line not in own(node)] == before[0]
     dataplane.stop()
-    NftablesDataplane(node).start()
+    NftablesDataplane(node).stop()
     assert (ruleset(node), node.must("iptables-legacy", "-S")) == before
 
 
-def test_start_takes_away_what_a_killed_run_left(node):
+def test_what_a_killed_run_left_stays_until_the_first_apply_of_the_next(node):
+    before = ruleset(node)
+    killed = NftablesDataplane(node)
+    killed.start()
+    killed.apply(host_stages())
+    left = ruleset(node)
+    heir = NftablesDataplane(node)
+    heir.start()
+    assert ruleset(node) == left
+    heir.apply(every_field())
+    other = ruleset(node)
+    heir.apply(host_stages())
+    assert ruleset(node) == left != other
+    heir.stop()
+    assert ruleset(node) == before
+
+
+def test_stop_takes_away_what_a_killed_run_left(node):
     before = ruleset(node)
     killed = NftablesDataplane(node)
     killed.start()
     killed.apply(host_stages())
     heir = NftablesDataplane(node)
     heir.start()
-    assert ruleset(node) == before
     heir.stop()
+    assert ruleset(node) == before
 
 
 @pytest.mark.parametrize("transaction", [0, 1, 2])
