@@ -171,9 +171,9 @@ class InterfaceFilter:
         return self._lists[net.version].remove(prefix_of(net), listed)
 
     def _wanted(self, version: int) -> Iterator[Prefix]:
-        """What should be in the list of a family now."""
-        known = {net for source in self._plan.plain for net in source.of(version)}
-        yield from map(prefix_of, known - self._given_up)
+        """What should be in the list of a family now; what several sources have comes several times."""
+        known = (net for source in self._plan.plain for net in source.of(version))
+        yield from map(prefix_of, (net for net in known if net not in self._given_up) if self._given_up else known)
 
     def _are_many(self, nets: set[Net]) -> bool:
         entries = sum(each.count for each in self._lists.values())

@@ -33,6 +33,11 @@ class Trie:
         return prefix in self._known
 
     @property
+    def known(self) -> Collection[Prefix]:
+        """The networks that were put there."""
+        return self._known.keys()
+
+    @property
     def load(self) -> float:
         """A trie grows as it must."""
         return 0.0

@@ -23,6 +23,7 @@ from dataplanes.iptables import IptablesDataplane
 from dataplanes.xdp import XdpAccelerator
 from dataplanes.xdp.filter import InterfaceFilter
 from dataplanes.xdp.lists import Kind
+from dataplanes.xdp.nets import Prefix, prefix_of
 from dataplanes.xdp.words import words_of
 from lab.conformance.harness import Harness
 from lab.fabric.bpf import compiler, detach_xdp, empty_maps
@@ -195,6 +196,30 @@ def test_while_a_list_changes_no_listed_source_passes_and_no_other_drops(
     common: frozenset[Net], other: frozenset[Net], kind: Kind
 ) -> None:
     assert leaks(InterfaceFilter, common, other - common, kind) == []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_tables_in_which_something_changed_are_looked_through_and_others_are_not(version: int) -> None:
+    generator = np.random.default_rng()
+    many = list_of(generator, 2_000, version)
+    bare = filter_for(Rules(tuple(many)))
+    try:
+        held = bare._lists[version]
+        asked: list[int] = []
+
+        def wanted() -> Iterator[Prefix]:
+            asked.append(1)
+            yield from map(prefix_of, many)
+
+        assert held.lost(wanted()) == []
+        assert not asked  # nothing has changed since it was built
+        for array in held._arrays.values():
+            array[:] = 0
+        assert len(held.lost(wanted())) > 1_000
+        assert len(held.lost(wanted())) > 1_000
+        assert len(asked) == 2
+    finally:
+        bare.close()
 
 
 def test_long_lists_are_found_whatever_their_lengths() -> None:
