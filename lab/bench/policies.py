@@ -25,7 +25,7 @@ def hundred_resources(topology: Topology) -> Resources:
 
 
 def hundred_policies() -> list[dict[str, Any]]:
-    """Five policies a workload for ingress, five for egress, and ten for everybody."""
+    """Five times nine for ingress, as many for egress, and ten for everybody: a packet meets about a hundred rules."""
     workloads = [(namespace, pod) for namespace in _NAMESPACES for pod in _PODS]
     return [
         policy
@@ -46,27 +46,33 @@ def _no_sctp(turn: int) -> dict[str, Any]:
 
 
 def _udp_from_b(turn: int) -> dict[str, Any]:
-    allow = {"action": "Allow", "protocol": "UDP", "source": {"ports": [f"{1024 * (turn + 1)}:65535"]}}
+    allow = {"action": "Allow", "protocol": "UDP", "destination": {"ports": [f"{1024 * (turn + 1)}:65535"]}}
     spec = {"order": 900, "selector": "pod == 'b'", "types": ["Egress"]}
     return _policy(None, f"udp-from-b-{turn}", spec, egress=[allow])
 
 
 def _ingress(namespace: str, pod: str, number: int, turn: int) -> dict[str, Any]:
-    peers = f"pod in {{'{_PODS[number % 3]}', '{_PODS[(number + turn) % 3]}'}}"
     port = 80 + 10 * turn
-    rule = {
-        "action": "Allow",
-        "protocol": _PROTOCOLS[(number + turn) % 3],
-        "source": {"selector": peers, "namespaceSelector": "all()"},
-        "destination": {"ports": [port, "serve-81-udp"] if number % 2 else [f"{port}:{port + 3}"]},
-    }
-    others = {
-        "action": "Allow",
-        "protocol": _PROTOCOLS[(number + turn + 1) % 3],
-        "source": {"namespaceSelector": f"ns == '{_NAMESPACES[(number + turn) % 3]}'"},
-    }
-    spec = {"order": 100 + number + 10 * turn, "selector": f"pod == '{pod}'", "types": ["Ingress"]}
-    return _policy(namespace, f"to-{pod}-{turn}", spec, ingress=[rule, others])
+    rules: list[dict[str, Any]] = [
+        {
+            "action": "Allow",
+            "protocol": _PROTOCOLS[(number + turn) % 3],
+            "source": {"selector": f"pod == '{_PODS[(number + turn) % 3]}'", "namespaceSelector": "all()"},
+            "destination": {"ports": [port, "serve-81-udp"] if number % 2 else [f"{port}:{port + 3}"]},
+        },
+        {
+            "action": "Deny",
+            "protocol": _PROTOCOLS[(number + turn + 1) % 3],
+            "destination": {"ports": [port + 5, port + 7]},
+        },
+        {
+            "action": "Allow",
+            "protocol": _PROTOCOLS[(number + turn + 2) % 3],
+            "source": {"namespaceSelector": f"ns == '{_NAMESPACES[(number + turn) % 3]}'"},
+        },
+    ]
+    spec = {"order": 100 + number + 10 * turn, "selector": "all()", "types": ["Ingress"]}
+    return _policy(namespace, f"to-{pod}-{turn}", spec, ingress=rules)
 
 
 def _egress(namespace: str, pod: str, number: int, turn: int) -> dict[str, Any]:
@@ -77,9 +83,9 @@ def _egress(namespace: str, pod: str, number: int, turn: int) -> dict[str, Any]:
         "destination": {"ports": [f"{first}:{first + 5}"]},
     }
     # The last of them opens what the earlier ones left.
-    nets = ("198.18.0.0/16", "fd00:18::/32") if turn == _TURNS - 1 else (f"198.18.{turn}.0/24", f"fd00:18:{turn}::/48")
+    nets = ("198.18.0.0/16", "fd00:18::/32") if turn == _TURNS - 1 else (f"198.19.{turn}.0/24", f"fd00:19:{turn}::/48")
     allow = [{"action": "Allow", "destination": {"nets": [net]}} for net in nets]
-    spec = {"order": 200 + number + 10 * turn, "selector": f"pod == '{pod}'", "types": ["Egress"]}
+    spec = {"order": 200 + number + 10 * turn, "selector": "all()", "types": ["Egress"]}
     return _policy(namespace, f"from-{pod}-{turn}", spec, egress=[deny, *allow])
 
 

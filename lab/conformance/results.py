@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Literal
 
 from lab.conformance.evidence import Growth
@@ -65,7 +66,7 @@ class Results:
     ) -> Results:
         """Put together what was asked, expected and, if anything was sent, observed."""
         seen: Sequence[Observed | None] = [None] * len(flows) if observed is None else observed
-        return cls(tuple(Row(*columns) for columns in zip(flows, verdicts, seen, strict=True)))
+        return cls(tuple(starmap(Row, zip(flows, verdicts, seen, strict=True))))
 
     @property
     def wrong(self) -> tuple[Row, ...]:

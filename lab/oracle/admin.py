@@ -118,6 +118,7 @@ def _to_port(ports: tuple[AdminPort, ...]) -> Condition:
         ("admin ports", ports),
         lambda packet: any(_is_port(port, packet) for port in ports),
         lambda packet: Mismatch("ports", " or ".join(map(_spell_port, ports)), spell_port(packet, "destination")),
+        tuple((port.ports.first, port.ports.last) for port in ports if port.ports is not None),
     )
 
 

@@ -47,12 +47,18 @@ class Condition:
         wording: what the file says; conditions of equal part and wording are the same one, tested once.
         holds: whether a packet passes the test.
         mismatch: what is wrong with a packet for which it does not hold.
+        ranges: the numbers of ports that it tells from others, first and last of each range; names are not among them.
+        protocol: the protocol that it tells from others, if it is about one.
+        icmp: the ICMP type, and code if there is one, that it tells from others, if it is about those.
     """
 
     part: Part
     wording: Hashable
     holds: Callable[[Packet], bool] = field(compare=False, repr=False)
     mismatch: Callable[[Packet], Mismatch] = field(compare=False, repr=False)
+    ranges: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    protocol: int | None = field(default=None, compare=False, repr=False)
+    icmp: IcmpMatch | None = field(default=None, compare=False, repr=False)
 
 
 def is_family(family: Family, implied_by: str | None = None) -> Condition:
@@ -73,6 +79,7 @@ def is_protocol(number: int) -> Condition:
         ("protocol", number),
         lambda packet: packet.protocol == number,
         lambda packet: Mismatch("protocol", _protocol(number), _protocol(packet.protocol)),
+        protocol=number,
     )
 
 
@@ -83,6 +90,7 @@ def not_protocol(number: int) -> Condition:
         ("notProtocol", number),
         lambda packet: packet.protocol != number,
         lambda packet: Mismatch("notProtocol", f"any but {_protocol(number)}", _protocol(packet.protocol)),
+        protocol=number,
     )
 
 
@@ -97,6 +105,7 @@ def is_icmp(match: IcmpMatch) -> Condition:
         ("icmp", match),
         lambda packet: _has_header(packet, match),
         lambda packet: Mismatch("icmp", _spell_match(match), _spell_header(packet)),
+        icmp=match,
     )
 
 
@@ -107,6 +116,7 @@ def not_icmp(match: IcmpMatch) -> Condition:
         ("notICMP", match),
         lambda packet: not _has_header(packet, match),
         lambda packet: Mismatch("notICMP", f"any but {_spell_match(match)}", _spell_header(packet)),
+        icmp=match,
     )
 
 

@@ -31,6 +31,8 @@ class Translation:
                 if port.node_port is not None:
                     behind = slices.get((service.namespace, service.name), [])
                     self._node_ports.setdefault((port.protocol, port.node_port), (port, behind))
+        self.node_ports = frozenset(port for _, port in self._node_ports)
+        """The numbers of all node ports."""
         self._pools = NetIndex((pool.cidr, pool) for pool in resources.ip_pools)
         self._masquerading = NetIndex((pool.cidr, pool) for pool in resources.ip_pools if pool.nat_outgoing)
 

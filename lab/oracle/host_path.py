@@ -63,6 +63,10 @@ class Paths:
         trip.begin(source)
         return tuple(trip.steps)
 
+    def goes_its_own_way(self, protocol: int, *ports: int | None) -> bool:
+        """Whether one of these destination ports has a say in what a packet meets: a node port, or that of tunnels."""
+        return (protocol == UDP and TUNNEL_PORT in ports) or not self.translation.node_ports.isdisjoint(ports)
+
     def own_location(self, node: str, family: Family) -> Location:
         """Where a node itself is; only nodes with an address of a family have tunnels of it."""
         address = address_of(self.topology.nodes[node], family)

@@ -27,6 +27,11 @@ class Stage:
     packet: Packet
     hop: int
 
+    def between(self, source_port: int | None, port: int | None) -> Stage:
+        """The same stage of a packet between other ports."""
+        packet = self.packet.between(source_port, port)
+        return Stage(self.hook, self.direction, self.party, self.node, packet, self.hop)
+
     @property
     def title(self) -> str:
         """What explanations call it: a workload's policy is asked once more of a request, by its sidecar."""

@@ -102,6 +102,7 @@ def _to_port(ports: tuple[KubernetesPort, ...]) -> Condition:
         ("ports", ports),
         lambda packet: any(port.protocol == packet.protocol and _is_port(port, packet) for port in ports),
         lambda packet: Mismatch("ports", wanted, spell_port(packet, "destination")),
+        tuple((port.port, port.end_port or port.port) for port in ports if isinstance(port.port, int)),
     )
 
 

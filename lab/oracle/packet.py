@@ -12,7 +12,7 @@ from lab.oracle.world import Location
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS
 from lab.topology import DEFAULT_SOURCE_PORT, Family, Flow, HttpRequest, IcmpHeader
 
-__all__ = ["PART_KEYS", "Packet", "Part", "Side", "packet_of"]
+__all__ = ["PART_KEYS", "PORT_PARTS", "Packet", "Part", "Side", "packet_of", "source_port_of"]
 
 Side = Literal["source", "destination"]
 
@@ -44,14 +44,24 @@ class Packet:
         """The port on one side."""
         return self.source_port if side == "source" else self.port
 
+    def between(self, source_port: int | None, port: int | None) -> Packet:
+        """The same packet between other ports."""
+        return Packet(
+            self.family, self.protocol, self.source, self.destination, source_port, port, self.icmp, self.http
+        )
+
 
 def packet_of(flow: Flow, source: Location, destination: Location) -> Packet:
     """The packet that a flow sends first between two locations."""
-    source_port = flow.source_port
-    if source_port is None and flow.protocol in PORT_PROTOCOLS:
-        source_port = DEFAULT_SOURCE_PORT
     icmp = flow.icmp or _ECHO_REQUEST.get(flow.protocol)
-    return Packet(flow.family, flow.protocol, source, destination, source_port, flow.port, icmp)
+    return Packet(flow.family, flow.protocol, source, destination, source_port_of(flow), flow.port, icmp)
+
+
+def source_port_of(flow: Flow) -> int | None:
+    """From which port a flow's packet comes."""
+    if flow.source_port is None and flow.protocol in PORT_PROTOCOLS:
+        return DEFAULT_SOURCE_PORT
+    return flow.source_port
 
 
 class Part(Enum):
@@ -72,6 +82,20 @@ class Part(Enum):
     DESTINATION_OVERLAP = auto()
     DESTINATION_BACKEND = auto()
     REQUEST = auto()
+
+
+PORT_PARTS = frozenset(
+    {
+        Part.SOURCE_PORT,
+        Part.DESTINATION_PORT,
+        Part.SOURCE_SERVICE,
+        Part.DESTINATION_SERVICE,
+        Part.SOURCE_OVERLAP,
+        Part.DESTINATION_OVERLAP,
+        Part.DESTINATION_BACKEND,
+    }
+)
+"""The parts on which ports bear: in all others packets agree that differ in their ports only."""
 
 
 def _service(location: Location, protocol: int, port: int | None) -> Hashable:

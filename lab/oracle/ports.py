@@ -44,6 +44,10 @@ def _names(ports: tuple[PortMatch, ...]) -> tuple[str, ...]:
     return tuple(port for port in ports if isinstance(port, str))
 
 
+def _ranges(ports: tuple[PortMatch, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple((match.first, match.last) for match in ports if isinstance(match, PortRange))
+
+
 def _in_ranges(port: int | None, ports: tuple[PortMatch, ...]) -> bool:
     if port is not None:
         for match in ports:
@@ -70,6 +74,7 @@ def has_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
         ("ports", side, ports),
         lambda packet: _in_ranges(packet.port_at(side), ports) or bool(_servers(packet, side, names)),
         lambda packet: Mismatch(f"{side}.ports", f"one of {_spell(ports)}", spell_port(packet, side)),
+        _ranges(ports),
     )
 
 
@@ -91,7 +96,7 @@ def named_by(side: Side, ports: tuple[PortMatch, ...], who: PartyTest) -> Condit
         servers = ", ".join(party.title for party in _servers(packet, side, names))
         return Mismatch(f"{side}.ports", f"{_spell(names)} of an endpoint that the selectors of {side} allow", servers)
 
-    return Condition(_OVERLAPS[side], ("named by", side, ports, who), holds, mismatch)
+    return Condition(_OVERLAPS[side], ("named by", side, ports, who), holds, mismatch, _ranges(ports))
 
 
 _OVERLAPS: Mapping[Side, Part] = {"source": Part.SOURCE_OVERLAP, "destination": Part.DESTINATION_OVERLAP}
@@ -112,4 +117,4 @@ def not_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
     def mismatch(packet: Packet) -> Mismatch:
         return Mismatch(f"{side}.notPorts", f"none of {_spell(ports)}", spell_port(packet, side))
 
-    return Condition(_part(side, ports), ("notPorts", side, ports), holds, mismatch)
+    return Condition(_part(side, ports), ("notPorts", side, ports), holds, mismatch, _ranges(ports))

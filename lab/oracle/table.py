@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lab.oracle.conditions import Condition
-from lab.oracle.packet import PART_KEYS, Packet, Part
+from lab.oracle.packet import PART_KEYS, PORT_PARTS, Packet, Part, Side
 from lab.oracle.policies import JudgedPolicy
 from lab.oracle.rules import JudgedRule
+from lab.oracle.stretches import PortRange, told_apart
 from lab.oracle.tiers import JudgedTier
 from lab.oracle.verdict import DefaultDecision, RuleDecision, Verdict
 from lab.policy.resources import Action, Direction
@@ -86,10 +87,16 @@ class _PartTable:
 class RuleTable:
     """All rules of all tiers in one direction."""
 
-    def __init__(self, tiers: Sequence[JudgedTier], direction: Direction) -> None:
+    def __init__(self, tiers: Sequence[JudgedTier], direction: Direction, named: Collection[PortRange] = ()) -> None:
+        """``named``: the ports that have a name or serve a service anywhere."""
+        self._named = named
+        self._ranges: dict[Side, dict[int, set[PortRange]]] = {"source": {}, "destination": {}}
+        self._with_ports: dict[Side, int] = {"source": 0, "destination": 0}
+        self._known_ranges: dict[tuple[Side, int], frozenset[PortRange]] = {}
         self.entries: list[Entry] = []
         self._outcomes: list[tuple[Verdict | None, int]] = []
         self._parts: dict[Part, _PartTable] = {}
+        self._port_parts: dict[Part, _PartTable] = {}
         self._bits_of: dict[JudgedPolicy, int] = {}
         for tier in tiers:
             self._add(tier, direction)
@@ -103,11 +110,21 @@ class RuleTable:
 
     def decide(self, chain: int, packet: Packet) -> Verdict | None:
         """What the tiers say of a packet at an endpoint with this chain, or None if it goes on to the profiles."""
+        return self.decide_by_ports(self.apart_from_ports(chain, packet), packet)
+
+    def apart_from_ports(self, chain: int, packet: Packet) -> int:
+        """The bits of a chain that this packet leaves standing, and any that differs from it in its ports only."""
         standing = chain
-        if not standing:
-            return None
-        for part in self._parts.values():
-            standing &= part.survivors(packet)
+        for table in self._parts.values():
+            if not standing:
+                break
+            standing &= table.survivors(packet)
+        return standing
+
+    def decide_by_ports(self, standing: int, packet: Packet) -> Verdict | None:
+        """What is decided by that which :meth:`apart_from_ports` has left standing for the packet."""
+        for table in self._port_parts.values():
+            standing &= table.survivors(packet)
         while standing:
             lowest = (standing & -standing).bit_length() - 1
             verdict, behind = self._outcomes[lowest]
@@ -116,10 +133,23 @@ class RuleTable:
             standing = standing >> behind << behind
         return None
 
+    def ranges(self, standing: int, side: Side) -> frozenset[PortRange]:
+        """The ranges of ports on a side that some bits tell from others; a name stands for every port that has one."""
+        rest = standing & self._with_ports[side]
+        known = self._known_ranges.get((side, rest))
+        if known is None:
+            found, bits = set[PortRange](), rest
+            while bits:
+                lowest = bits & -bits
+                found |= self._ranges[side][lowest]
+                bits ^= lowest
+            known = self._known_ranges[side, rest] = frozenset(found)
+        return known
+
     def standing(self, chain: int, packet: Packet, parts: Collection[Part] = tuple(Part)) -> int:
         """The bits of a chain that some parts of a packet leave standing; with all parts, those that match it."""
         standing = chain
-        for part, table in self._parts.items():
+        for part, table in (self._parts | self._port_parts).items():
             if part in parts:
                 standing &= table.survivors(packet)
         return standing
@@ -159,4 +189,8 @@ class RuleTable:
         for part in Part:
             conditions = tuple(condition for condition in rule.conditions if condition.part is part)
             if conditions:
-                self._parts.setdefault(part, _PartTable(PART_KEYS[part])).add(conditions, bit)
+                tables = self._port_parts if part in PORT_PARTS else self._parts
+                tables.setdefault(part, _PartTable(PART_KEYS[part])).add(conditions, bit)
+        for side, ranges in self._ranges.items():
+            ranges[bit] = {*told_apart(rule.conditions, self._named, side)}
+            self._with_ports[side] |= bit if ranges[bit] else 0

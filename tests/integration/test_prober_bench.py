@@ -21,7 +21,7 @@ def test_verdicts_come_at_the_promised_rate_and_beside_their_limit(monkeypatch: 
     monkeypatch.setattr(time, "perf_counter", time.process_time)
     result = run(3)
     rows = {row.what: row for row in result.rows}
-    assert list(rows) == ["verdicts", "limit", "end_to_end"]
+    assert list(rows) == ["verdicts", "limit", "verdicts.end_to_end"]
     assert set(result.ratios) == {"verdicts.of_limit", "verdicts.end_to_end"}
     assert rows["verdicts"].spread.max >= PROMISED
     assert rows["verdicts"].details["policies"] == 100

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The space of flows, cut into regions by the atoms of a policy, and what of it was seen.
+
+A region is all that the reference model decides once: flows of one way (ends, protocol, family, ICMP header) whose
+ports no rule that could match on that way tells apart. Two regions are neighbours when a step leads from one to the
+other: to the port next door, the protocol next door, the other family, or another end on either side. A region lies at
+a border when a neighbour's verdict is not its own; there the faults are, so there flows are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import chain, permutations
+
+from lab.oracle import Oracle
+from lab.oracle.stretches import Stretches
+from lab.policy.resources import Resources
+from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP
+from lab.topology import DEFAULT_SOURCE_PORT, Flow, IcmpHeader, Topology, address_of
+from lab.topology.flows import FAMILIES
+
+__all__ = ["Coverage", "Region", "Regions"]
+
+Region = tuple[tuple[str, str, int, int, IcmpHeader | None], int | None, int | None]
+"""A way (ends, protocol, family, ICMP header), and the stretches of source and destination port."""
+
+_NEXT_PROTOCOL = {TCP: UDP, UDP: SCTP, SCTP: TCP}
+_WITHOUT_PORTS = 253
+"""For experiments (RFC 3692): the neighbour of every protocol that a rule names by its number."""
+_SOURCE_PORTS = (None, 61000, 1023)
+"""Where no rule names source ports they make no difference: a usual one, one above those that Linux draws, and one that
+only root may use."""
+_UNSENDABLE = frozenset({0, 44})
+"""IPv6 reads these as headers of its own: options that stand first, and fragments, which are put together."""
+_LAST_PROTOCOL, _LAST_CODE = 255, 255
+_MOST_A_WAY, _SPREAD = 400, 16
+"""Where rules tell very many source ports and very many destination ports apart, not all of them meet."""
+_MOST_PAIRS = 200
+"""Of more pairs of ends as many are looked at, spread over all."""
+_ECHOES = {ICMP: IcmpHeader(8, 0), ICMPV6: IcmpHeader(128, 0)}
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a topology under some resources, between workloads and externals, and nodes where they matter."""
+
+    topology: Topology
+    oracle: Oracle
+    with_nodes: bool = False
+
+    @classmethod
+    def of(cls, topology: Topology, resources: Resources, *, with_nodes: bool = False) -> Regions:
+        """The regions that some resources make."""
+        return cls(topology, Oracle(topology, resources), with_nodes)
+
+    def ways(self) -> Iterator[Flow]:
+        """A flow without ports for each way."""
+        pairs = [
+            (source, destination)
+            for source, destination in permutations(self._ends, 2)
+            if not {source, destination}.isdisjoint(self.topology.workloads)
+        ]
+        for source, destination in pairs[:: -(-len(pairs) // _MOST_PAIRS) or 1]:
+            yield from self._between(source, destination)
+
+    def flows(self) -> Iterator[Flow]:
+        """First and last of every region: what stands at its borders, or alone in it."""
+        for way in self.ways():
+            yield from self._borders(way)
+
+    def region(self, flow: Flow) -> Region:
+        """The region of a flow."""
+        sources, destinations = self.oracle.stretches(flow)
+        way = (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp)
+        return way, sources[flow.source_port], destinations[flow.port]
+
+    def neighbours(self, flow: Flow) -> Iterator[Flow]:
+        """A flow of each neighbouring region, as far as the ends have what it takes."""
+        sources, destinations = self.oracle.stretches(flow)
+        for port in _next_door(destinations, flow.port):
+            yield replace(flow, port=port)
+        if flow.port is not None:
+            for port in _next_door(sources, flow.source_port or DEFAULT_SOURCE_PORT):
+                yield replace(flow, source_port=port)
+            yield replace(flow, protocol=_NEXT_PROTOCOL.get(flow.protocol, TCP))
+        for other in FAMILIES:
+            if other != flow.family and flow.icmp is None and self._has(flow, other):
+                yield replace(flow, family=other)
+        for end in self._ends:
+            if end not in (flow.source, flow.destination):
+                moved = (replace(flow, source=end), replace(flow, destination=end))
+                yield from (each for each in moved if self._has(each, flow.family))
+
+    def opposites(self, flow: Flow) -> Iterator[Flow]:
+        """A flow of each neighbouring region of the other verdict."""
+        own = self.oracle.verdict(flow).allowed
+        return (other for other in self.neighbours(flow) if self.oracle.verdict(other).allowed is not own)
+
+    def missing(self, sent: Iterable[Flow]) -> list[Flow]:
+        """A flow of each region that no flow of these is in."""
+        seen = {self.region(flow) for flow in sent}
+        found: dict[Region, Flow] = {}
+        for flow in self.flows():
+            region = self.region(flow)
+            if region not in seen:
+                found.setdefault(region, flow)
+        return list(found.values())
+
+    @cached_property
+    def _ends(self) -> Sequence[str]:
+        names = [end.name for end in self.topology.endpoints()]
+        return [*names, *self.topology.nodes] if self.with_nodes else names
+
+    def _has(self, flow: Flow, family: int) -> bool:
+        return all((name, family) in self._addressed for name in (flow.source, flow.destination))
+
+    @cached_property
+    def _addressed(self) -> frozenset[tuple[str, int]]:
+        ends = (self.topology.end(name) for name in self._ends)
+        return frozenset((end.name, family) for end in ends for family in FAMILIES if end and address_of(end, family))
+
+    def _between(self, source: str, destination: str) -> Iterator[Flow]:
+        for family in FAMILIES:
+            if {(source, family), (destination, family)} <= self._addressed:
+                yield from (Flow(source, destination, number, None, family) for number in self._protocols)
+                number = ICMP if family == 4 else ICMPV6
+                headers = self._icmp_headers[number]
+                yield from (Flow(source, destination, number, None, family, icmp=header) for header in headers)
+
+    @cached_property
+    def _protocols(self) -> Sequence[int]:
+        """Those with ports, those that a rule names with the ones next door, and one that hardly any rule does."""
+        named = self.oracle.named_protocols() - {ICMP, ICMPV6, *PORT_PROTOCOLS}
+        near = {number for each in named for number in (each, each + 1)} - {ICMP, ICMPV6, *PORT_PROTOCOLS, *_UNSENDABLE}
+        return (TCP, UDP, SCTP, *sorted(number for number in near if number <= _LAST_PROTOCOL), _WITHOUT_PORTS)
+
+    @cached_property
+    def _icmp_headers(self) -> Mapping[int, Collection[IcmpHeader]]:
+        """Echo requests, and what rules name with the code next door."""
+        named = sorted(self.oracle.named_icmp(), key=lambda match: (match.type, match.code or 0))
+        codes = [(match.type, code) for match in named for code in ((match.code or 0), (match.code or 0) + 1)]
+        told = [IcmpHeader(kind, code) for kind, code in codes if code <= _LAST_CODE]
+        return {number: dict.fromkeys((echo, *told)) for number, echo in _ECHOES.items()}
+
+    def _borders(self, way: Flow) -> Iterator[Flow]:
+        if way.protocol not in PORT_PROTOCOLS:
+            yield way
+            return
+        sources, destinations = self.oracle.stretches(way)
+        source, destination, protocol, family = way.source, way.destination, way.protocol, way.family
+        told_apart = (port for port in _edges(sources) if sources[port] != sources[None])
+        source_ports, ports = [*dict.fromkeys((*_SOURCE_PORTS, *told_apart))], [*_edges(destinations)]
+        every = len(source_ports) * len(ports) <= _MOST_A_WAY
+        yield from [
+            Flow(source, destination, protocol, port, family, source_port)
+            for number, source_port in enumerate(source_ports)
+            for port in (ports if every or source_port is None else ports[number % len(ports) :: _SPREAD])
+        ]
+
+
+def _edges(stretches: Stretches) -> Iterable[int]:
+    """First and last port of each stretch; no flow has port 0."""
+    return dict.fromkeys(max(port, 1) for port in chain.from_iterable(stretches.bounds()))
+
+
+def _next_door(stretches: Stretches, port: int | None) -> Iterator[int]:
+    """The ports next to the stretch that a port is in."""
+    number = stretches[port]
+    if port is not None and number is not None:
+        first, last = stretches.bounds()[number]
+        yield from (each for each in (first - 1, last + 1) if 1 <= each <= 65535)
+
+
+@dataclass(slots=True)
+class Coverage:
+    """How much of the regions was seen: ``hit`` of ``regions``, and ``both_sides`` of those ``at_borders``.
+
+    A region is seen from both sides when a flow of it was sent, and one of a neighbour of the other verdict.
+    """
+
+    regions: int = 0
+    hit: int = 0
+    at_borders: int = 0
+    both_sides: int = 0
+
+    @classmethod
+    def of(cls, regions: Regions, sent: Iterable[Flow]) -> Coverage:
+        """What flows that were sent have seen of some regions."""
+        seen = {regions.region(flow) for flow in sent}
+        found, counted = cls(), set[Region]()
+        for flow in regions.flows():
+            region = regions.region(flow)
+            if region not in counted:
+                counted.add(region)
+                found._count(regions, flow, seen, hit=region in seen)
+        return found
+
+    def _count(self, regions: Regions, flow: Flow, seen: Collection[Region], *, hit: bool) -> None:
+        self.regions += 1
+        self.hit += hit
+        opposite = regions.opposites(flow)
+        first = next(opposite, None)
+        if first is not None:
+            self.at_borders += 1
+            self.both_sides += hit and any(regions.region(other) in seen for other in chain((first,), opposite))
+
+    def add(self, other: Coverage) -> None:
+        """Count what was seen of other regions, too."""
+        self.regions += other.regions
+        self.hit += other.hit
+        self.at_borders += other.at_borders
+        self.both_sides += other.both_sides
+
+    @property
+    def share(self) -> float:
+        """How much of what can be seen from both sides was, from 0 to 1."""
+        return self.both_sides / self.at_borders if self.at_borders else 1.0
+
+    def to_dict(self) -> dict[str, object]:
+        """The counts as the report holds them."""
+        return {**asdict(self), "share": round(self.share, 4)}
+
+    def __str__(self) -> str:
+        told = f"{self.both_sides} of {self.at_borders} regions at borders seen from both sides ({self.share:.1%})"
+        return f"{told}, {self.hit} of {self.regions} hit"
