@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from lab.conformance.apart import CALL_SECONDS, Apart
 from lab.conformance.case import Case
-from lab.conformance.generated import Draws, Generated
+from lab.conformance.generated import SHIPPED, Draws, Generated
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
 from lab.conformance.judged import Judged
@@ -38,6 +38,8 @@ class Drawn:
     scenarios: int
     covered: str
     failure: str | None
+    regions: Mapping[str, float] | None = None
+    """What was seen of the policies' regions, as the report holds it."""
 
 
 class ApartJudge:
@@ -73,6 +75,13 @@ class ApartJudge:
             return self._call(_hold_generated, draws, profile, topology)
         except DataplaneError as error:
             return Drawn(1, "", self._story(draws.id, "some generated scenario", error))
+
+    def hold_shipped(self) -> Drawn:
+        """Hold every policy that is shipped, with flows in all its regions."""
+        try:
+            return self._call(_hold_shipped)
+        except DataplaneError as error:
+            return Drawn(1, "", self._story(SHIPPED.id, SHIPPED.title, error))
 
     def hold_promise(self, promise: str) -> str | None:
         """Hold a promise of the contract, by its id."""
@@ -126,5 +135,14 @@ def _hold_promise(seat: _Seat, promise: str) -> str | None:
 
 def _hold_generated(seat: _Seat, draws: Draws, profile: str, topology: Topology | None) -> Drawn:
     run = Generated(seat.judge, seat.judged.dataplane, draws)
-    failure = run.hold(profile, topology)
-    return Drawn(run.seen["scenarios"], run.summary(), failure)
+    return _drawn(run, run.hold(profile, topology))
+
+
+def _hold_shipped(seat: _Seat) -> Drawn:
+    run = Generated(seat.judge, seat.judged.dataplane, SHIPPED)
+    return _drawn(run, run.hold_shipped())
+
+
+def _drawn(run: Generated, failure: str | None) -> Drawn:
+    regions = run.coverage.to_dict() if run.coverage.regions else None
+    return Drawn(run.seen["scenarios"], run.summary(), failure, regions)

@@ -7,7 +7,10 @@ import math
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
@@ -15,13 +18,19 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Capability, Dataplane
 from lab.conformance.counterexample import Failing
-from lab.conformance.generate import scenarios
+from lab.conformance.generate import scenarios, topology_document
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
+from lab.conformance.regions import Coverage, Regions
 from lab.conformance.scenario import Entry, Scenario
-from lab.topology import Topology
+from lab.policy.load import resource_entries
+from lab.policy.resources import Resources
+from lab.topology import Flow, Topology
+from lab.topology.flows_file import flow_to_dict
+from lab.topology.load import load_topology
+from lab.topology.shipped import shipped_policies
 
-__all__ = ["DRAWS", "POLICIES", "PROFILES", "REQUESTS", "Draws", "Generated"]
+__all__ = ["DRAWS", "POLICIES", "PROFILES", "REQUESTS", "SHIPPED", "Draws", "Generated"]
 
 LAB_LIFE: Final = 6
 """Scenarios that share a lab: its whole past is told with one that fails only because of it."""
@@ -57,6 +66,13 @@ REQUESTS: Final = Draws(
 )
 DRAWS: Final = (POLICIES, REQUESTS)
 _SHARE_OF_REQUESTS: Final = 10
+SHIPPED: Final = Draws(
+    "generated.shipped-policies",
+    "Under every example policy, in three-by-three, flows of all regions get the reference model's verdict.",
+)
+_MOST: Final = 600
+"""Flows that are added to a drawn scenario: sending one costs little, but reading and judging it does, too."""
+_MOST_OF_SHIPPED: Final = 10_000
 
 _ANY: Final = settings(
     deadline=None,  # the kernel is in the loop
@@ -94,6 +110,7 @@ class Generated:
     """What the lab in use has seen, oldest first; some dataplanes fail only after what that left behind."""
     deadline: float = math.inf
     """Until when a smaller example is looked for; begins with the first that fails."""
+    coverage: Coverage = field(default_factory=Coverage)
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
@@ -107,7 +124,7 @@ class Generated:
             met = scenario.within(declared)
             if met is None:
                 reject()
-            self._check(met)
+            self._check(*self._steered(met))
 
         try:
             (check if drawn_from is None else seed(drawn_from)(check))()
@@ -121,9 +138,37 @@ class Generated:
     def summary(self) -> str:
         """What was covered, in one line."""
         counts = ", ".join(f"{self.seen[word]} {word}" for word in ("allow", "deny"))
-        return f"{self.seen['scenarios']} scenarios: {counts}"
+        regions = f"; {self.coverage}" if self.coverage.regions else ""
+        return f"{self.seen['scenarios']} scenarios: {counts}{regions}"
 
-    def _check(self, scenario: Scenario) -> None:
+    def hold_shipped(self) -> str | None:
+        """Hold every policy that is shipped, in three-by-three, with flows in all regions; None, or the failure."""
+        topology = load_topology("three-by-three")
+        document = topology_document(topology)
+        for file in shipped_policies():
+            documents = tuple(resource_entries([file], topology))
+            anything = Scenario(document, documents, (flow_to_dict(next(Regions.of(topology, Resources()).flows())),))
+            met = anything.within(self.dataplane.capabilities)
+            if met is None:
+                continue
+            try:
+                self._check(*self._steered(met, _MOST_OF_SHIPPED))
+            except _WrongError:
+                return self._tell(None, f"{self.draws.title} ({file.name})")
+        return None
+
+    def _steered(self, scenario: Scenario, most: int = _MOST) -> tuple[Scenario, Coverage]:
+        """The scenario with flows in regions that its own do not hit, and what it sees then; not so with requests."""
+        if self.draws.sidecars:
+            return scenario, Coverage()
+        loaded = scenario.load()
+        regions = Regions.of(loaded.topology, loaded.resources, self.dataplane.capabilities)
+        missing = regions.missing(loaded.flows)
+        added = _whole_ways(missing, most)
+        steered = replace(scenario, flows=(*scenario.flows, *map(flow_to_dict, added)))
+        return steered, Coverage.of(regions, (*loaded.flows, *added))
+
+    def _check(self, scenario: Scenario, coverage: Coverage) -> None:
         if time.monotonic() > self.deadline:
             raise _Enough
         if len(self.past) == LAB_LIFE or any(each.topology != scenario.topology for each in self.past):
@@ -137,6 +182,7 @@ class Generated:
             self.past.append(scenario)
             self._leave_lab()
             raise _WrongError
+        self.coverage.add(coverage)
         self.past.append(scenario)
 
     def _with_past(self, scenario: Scenario) -> Scenario:
@@ -153,13 +199,20 @@ class Generated:
             self.judge.pool.forget(scenario, self.dataplane)
         self.past.clear()
 
-    def _tell(self, drawn_from: int | None) -> str:
+    def _tell(self, drawn_from: int | None, title: str | None = None) -> str:
         """Tell of the last failing scenario: Hypothesis ends with the smallest."""
         seed_text = "derandomised" if drawn_from is None else str(drawn_from)
         scenario = self.failing[-1]
         bundle = self.judge.bundle(scenario, self.dataplane, self.draws.id, seed_text)
         failing = Failing(bundle, self.judge.pool.run(scenario, self.dataplane))
-        return self.judge.tell(failing, self.draws.title, self.dataplane)
+        return self.judge.tell(failing, title or self.draws.title, self.dataplane)
+
+
+def _whole_ways(flows: Sequence[Flow], most: int) -> list[Flow]:
+    """About as many of the flows, spread evenly: all of a way or none, for its regions border on each other."""
+    ways = [list(group) for _, group in groupby(flows, key=attrgetter("source", "destination", "protocol", "family"))]
+    every = -(-len(flows) // most) or 1
+    return [flow for way in ways[::every] for flow in way]
 
 
 def _wrong_first(scenario: Scenario, outcome: Outcome) -> Scenario:

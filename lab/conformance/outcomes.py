@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -80,7 +80,16 @@ class Outcomes:
             return None
         level = cast("Any", about["level"])
         detail = _detail(report)
-        return Record(about["id"], about["title"], level, about["dataplane"], _word(report), report.duration, detail)
+        return Record(
+            about["id"],
+            about["title"],
+            level,
+            about["dataplane"],
+            _word(report),
+            report.duration,
+            detail,
+            _regions(report),
+        )
 
     def _of_lost(self, nodeid: str) -> _About | None:
         """What a test was about whose process died, as far as its name tells."""
@@ -120,6 +129,12 @@ def _word(report: pytest.TestReport) -> Word:
     if hasattr(report, "wasxfail"):
         return "known-broken"
     return "not-supported" if NOT_SUPPORTED in report.longreprtext else "skipped"
+
+
+def _regions(report: pytest.TestReport) -> Mapping[str, float] | None:
+    """What a test told of regions."""
+    told = dict(report.user_properties).get("regions")
+    return cast("Mapping[str, float] | None", told)
 
 
 def _detail(report: pytest.TestReport) -> str:

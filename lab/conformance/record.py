@@ -35,6 +35,8 @@ class Record:
     word: Word
     seconds: float
     detail: str = ""
+    regions: Mapping[str, float] | None = None
+    """What generated flows saw of the policies' regions; None where nothing was generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ def _record(record: Record) -> Mapping[str, object]:
         "outcome": record.word,
         "seconds": round(record.seconds, 3),
     }
-    return told | ({"detail": record.detail} if record.detail else {})
+    regions = {} if record.regions is None else {"regions": record.regions}
+    return told | ({"detail": record.detail} if record.detail else {}) | regions
 
 
 def worst(results: Sequence[Result]) -> Result:

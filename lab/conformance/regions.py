@@ -14,12 +14,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain, permutations
 
+from dataplanes.api import Capability
+from lab.conformance.needs import needed_by_flow
 from lab.oracle import Oracle
 from lab.oracle.stretches import Stretches
 from lab.policy.resources import Resources
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP
 from lab.topology import DEFAULT_SOURCE_PORT, Flow, IcmpHeader, Topology, address_of
 from lab.topology.flows import FAMILIES
+from lab.topology.flows_file import flow_to_dict
 
 __all__ = ["Coverage", "Region", "Regions"]
 
@@ -35,7 +38,7 @@ only root may use."""
 _UNSENDABLE = frozenset({0, 44})
 """IPv6 reads these as headers of its own: options that stand first, and fragments, which are put together."""
 _LAST_PROTOCOL, _LAST_CODE = 255, 255
-_MOST_A_WAY, _SPREAD = 400, 16
+_MOST_A_WAY, _SPREAD = 200, 64
 """Where rules tell very many source ports and very many destination ports apart, not all of them meet."""
 _MOST_PAIRS = 200
 """Of more pairs of ends as many are looked at, spread over all."""
@@ -44,16 +47,19 @@ _ECHOES = {ICMP: IcmpHeader(8, 0), ICMPV6: IcmpHeader(128, 0)}
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a topology under some resources, between workloads and externals, and nodes where they matter."""
+    """The regions of a topology under some resources, between workloads and externals."""
 
     topology: Topology
     oracle: Oracle
-    with_nodes: bool = False
+    declared: frozenset[Capability] = frozenset(Capability)
+    """What is asked is only what a dataplane that declares this is held to."""
 
     @classmethod
-    def of(cls, topology: Topology, resources: Resources, *, with_nodes: bool = False) -> Regions:
+    def of(
+        cls, topology: Topology, resources: Resources, declared: frozenset[Capability] = frozenset(Capability)
+    ) -> Regions:
         """The regions that some resources make."""
-        return cls(topology, Oracle(topology, resources), with_nodes)
+        return cls(topology, Oracle(topology, resources), declared)
 
     def ways(self) -> Iterator[Flow]:
         """A flow without ports for each way."""
@@ -63,7 +69,10 @@ class Regions:
             if not {source, destination}.isdisjoint(self.topology.workloads)
         ]
         for source, destination in pairs[:: -(-len(pairs) // _MOST_PAIRS) or 1]:
-            yield from self._between(source, destination)
+            yield from filter(self._is_asked, self._between(source, destination))
+
+    def _is_asked(self, flow: Flow) -> bool:
+        return needed_by_flow(flow_to_dict(flow)) <= self.declared
 
     def flows(self) -> Iterator[Flow]:
         """First and last of every region: what stands at its borders, or alone in it."""
@@ -96,7 +105,8 @@ class Regions:
     def opposites(self, flow: Flow) -> Iterator[Flow]:
         """A flow of each neighbouring region of the other verdict."""
         own = self.oracle.verdict(flow).allowed
-        return (other for other in self.neighbours(flow) if self.oracle.verdict(other).allowed is not own)
+        others = (other for other in self.neighbours(flow) if self.oracle.verdict(other).allowed is not own)
+        return filter(self._is_asked, others)
 
     def missing(self, sent: Iterable[Flow]) -> list[Flow]:
         """A flow of each region that no flow of these is in."""
@@ -110,8 +120,7 @@ class Regions:
 
     @cached_property
     def _ends(self) -> Sequence[str]:
-        names = [end.name for end in self.topology.endpoints()]
-        return [*names, *self.topology.nodes] if self.with_nodes else names
+        return [end.name for end in self.topology.endpoints()]
 
     def _has(self, flow: Flow, family: int) -> bool:
         return all((name, family) in self._addressed for name in (flow.source, flow.destination))
@@ -218,7 +227,7 @@ class Coverage:
         """How much of what can be seen from both sides was, from 0 to 1."""
         return self.both_sides / self.at_borders if self.at_borders else 1.0
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, float]:
         """The counts as the report holds them."""
         return {**asdict(self), "share": round(self.share, 4)}
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import pytest
 
-from lab.conformance.apart_judge import ApartJudge
+from lab.conformance.apart_judge import ApartJudge, Drawn
 from lab.conformance.case import Case, cheapest_first, load_cases
-from lab.conformance.generated import DRAWS, Draws
+from lab.conformance.generated import DRAWS, SHIPPED, Draws
 from lab.conformance.host import lacking as host_lacks
 from lab.conformance.judged import Judged
 from lab.conformance.not_held import NotHeldError
@@ -66,10 +66,14 @@ class GeneratedScenarios:
         if draws.sidecars and topology is not None and not any(each.sidecar for each in topology.workloads.values()):
             pytest.skip(f"no workload of {given} has a sidecar of which requests could be made")
         drawn = judge.hold_generated(draws, request.config.getoption("--lab-profile"), topology)
-        record_property("covered", drawn.covered)
-        if not drawn.scenarios:
-            pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} declares too little for anything to be drawn")
-        conclude(judged, draws.id, drawn.failure)
+        _conclude_drawn(judged, draws, drawn, record_property)
+
+    @pytest.mark.expectation(SHIPPED.id, SHIPPED.title)
+    def test_shipped_policies_hold(
+        self, judged: Judged, judge: ApartJudge, record_property: Callable[[str, object], None]
+    ) -> None:
+        """A flow in every region of every example gets the oracle's verdict."""
+        _conclude_drawn(judged, SHIPPED, judge.hold_shipped(), record_property)
 
 
 def _marks(promise: Promise) -> list[pytest.MarkDecorator]:
@@ -92,10 +96,18 @@ class Contract:
     @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
     def test_known_broken_expectations_exist(self, judged: Judged) -> None:
         """A name with a slip in it would excuse nothing, and nobody would notice."""
-        known = [*(each.id for each in (*DRAWS, *PROMISES)), *(case.id for case in load_cases())]
+        known = [*(each.id for each in (*DRAWS, SHIPPED, *PROMISES)), *(case.id for case in load_cases())]
         unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
         if unknown:
             pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)
+
+
+def _conclude_drawn(judged: Judged, draws: Draws, drawn: Drawn, record_property: Callable[[str, object], None]) -> None:
+    record_property("covered", drawn.covered)
+    record_property("regions", drawn.regions)
+    if not drawn.scenarios:
+        pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} declares too little for anything to be drawn")
+    conclude(judged, draws.id, drawn.failure)
 
 
 def conclude(judged: Judged, expectation: str, failure: str | None) -> None:

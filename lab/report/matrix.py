@@ -13,8 +13,9 @@ SIGNS = {"passed": "pass", "failed": "FAIL", "known-broken": "kb", "not-supporte
 
 
 def progress_line(record: Record) -> str:
-    """One outcome, as it comes in."""
-    return f"{SIGNS[record.word]:4}  {record.dataplane}  {record.expectation}"
+    """One outcome, as it comes in, with what was generated for it."""
+    covered = f"  {record.detail}" if record.word == "passed" and record.detail else ""
+    return f"{SIGNS[record.word]:4}  {record.dataplane}  {record.expectation}{covered}"
 
 
 def matrix_lines(report: Report) -> Iterator[str]:
@@ -30,6 +31,11 @@ def matrix_lines(report: Report) -> Iterator[str]:
 
 
 def verdict_lines(report: Report) -> Iterator[str]:
-    """The result of each dataplane, with its counts."""
+    """The result of each dataplane, with its counts, and what generated flows saw of the policies' regions."""
     for name in report.dataplanes:
         yield f"{name}: {report.result(name)} ({report.counts(name)})"
+        for record in report.of(name):
+            if record.regions is not None:
+                told = record.regions
+                seen = f"{told['both_sides']} of {told['at_borders']} regions at borders seen from both sides"
+                yield f"  {record.expectation}: {seen} ({told['share']:.1%}); {told['hit']} of {told['regions']} hit"

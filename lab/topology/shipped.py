@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["shipped_names", "shipped_topology"]
+__all__ = ["shipped_names", "shipped_policies", "shipped_topology"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "_data" / "topologies", _PACKAGE.parent / "topologies")
@@ -21,6 +21,11 @@ def shipped_names() -> list[str]:
     return [path.stem for path in _files()]
 
 
-def _files() -> list[Path]:
+def shipped_policies() -> list[Path]:
+    """Find the files of the example policies, sorted by name."""
+    return _files("policies/*.yaml")
+
+
+def _files(pattern: str = "*.yaml") -> list[Path]:
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
-    return sorted(folder.glob("*.yaml")) if folder else []
+    return sorted(folder.glob(pattern)) if folder else []
