@@ -70,9 +70,9 @@ SHIPPED: Final = Draws(
     "generated.shipped-policies",
     "Under every example policy, in three-by-three, flows of all regions get the reference model's verdict.",
 )
-_MOST: Final = 600
+_MOST: Final = {"dev": 600, "ci": 600, "nightly": 3000}
 """Flows that are added to a drawn scenario: sending one costs little, but reading and judging it does, too."""
-_MOST_OF_SHIPPED: Final = 10_000
+_MOST_OF_SHIPPED: Final = 20_000
 
 _ANY: Final = settings(
     deadline=None,  # the kernel is in the loop
@@ -124,7 +124,7 @@ class Generated:
             met = scenario.within(declared)
             if met is None:
                 reject()
-            self._check(*self._steered(met))
+            self._check(*self._steered(met, _MOST[profile]))
 
         try:
             (check if drawn_from is None else seed(drawn_from)(check))()
@@ -157,7 +157,7 @@ class Generated:
                 return self._tell(None, f"{self.draws.title} ({file.name})")
         return None
 
-    def _steered(self, scenario: Scenario, most: int = _MOST) -> tuple[Scenario, Coverage]:
+    def _steered(self, scenario: Scenario, most: int) -> tuple[Scenario, Coverage]:
         """The scenario with flows in regions that its own do not hit, and what it sees then; not so with requests."""
         if self.draws.sidecars:
             return scenario, Coverage()
