@@ -2,7 +2,8 @@
 """Sidecars and sockets side by side: by TCP, in the map, accelerated, and redirected without conditions.
 
 Loads take turns on all arms, round by round. Each is sent twice: as fast as answers come, for answers a second and what
-each takes; and at half of what plain TCP manages, at fixed times, for latencies in which no stall is left out.
+each takes; and at half of what plain TCP manages, at fixed times, for latencies in which no stall is left out. All
+of it runs ahead of whatever else the machine has to do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from statistics import geometric_mean, mean, median
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from lab.bench.priority import ahead_of_others
 from lab.bench.result import BenchResult, Row, Spread, describe_host, interleave, ratio
 from lab.bench.sidecar_arms import ARMS, PORTS, Arm, Cell, Figures, Running, Way, open_arm
 from lab.bench.sidecar_load import Load, Outcome, Protocol, compiled_load
@@ -87,7 +89,7 @@ def run(rounds: int = 7, cells: Sequence[Cell] = CELLS, told: Callable[[str], No
     """
     binary = compiled_load()
     topology = _topology()
-    with ExitStack() as stack:
+    with ahead_of_others(), ExitStack() as stack:
         arms = {name: stack.enter_context(open_arm(name, topology, binary)) for name in ARMS}
         courses = []
         begun = time.monotonic()

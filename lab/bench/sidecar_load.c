@@ -12,8 +12,9 @@
 // a write, one way; the server only counts). With RATE 0 each connection sends its next request when it has the answer
 // to the last one. With RATE > 0 requests are due at fixed times, that many a second over all connections, and a
 // latency counts from when the request was due, not from when it was sent: a stall is in the figures of all requests
-// that had to wait for it (no coordinated omission). Both ends are single-threaded and
-// non-blocking, and check every byte that they get against the pattern that was sent.
+// that had to wait for it (no coordinated omission). Both ends are single-threaded and check every byte that they get against
+// the pattern that was sent. They do not block, except on a connection that is the only one: there they sleep in recv(), as who has
+// one connection would, and not in epoll_wait(), whose cost is no part of what is compared.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,6 +33,7 @@
 
 enum protocol { TCP, HTTP1, HTTP2, STREAM };
 enum { WARM = 20000000, PATIENCE = 100000000 }; // nanoseconds
+enum { ALONE = 5000 }; // microseconds that a server waits on its only connection before it looks for others
 enum { HEADER_MAX = 4096, CHUNK = 256 * 1024, EVENTS = 512, PATTERN = 251 /* a prime: shifted bytes do not match */ };
 
 struct http2;
@@ -46,6 +48,8 @@ struct connection {
     size_t body_seen;
     int in_body;
     int waiting;         // a request is under way
+    int blocking;        // it is the only one: recv() and send() sleep
+    int quiet;           // nothing was left to be read
     uint64_t due;        // when the request under way was due
     uint64_t next_due;   // when the next one is
     char header[HEADER_MAX];
@@ -186,19 +190,33 @@ static size_t take(struct connection *c, const char *data, size_t length) {
 }
 
 // Reads what is there; how many messages came, or -1 when the connection is gone. After a short read there may be more,
-// and then there is another event: epoll is level-triggered here.
+// and then there is another event: epoll is level-triggered here. Who may sleep stops at the end of a message.
 static long read_in(struct connection *c) {
     long complete = 0;
+    c->quiet = 0;
     for (;;) {
         ssize_t length = recv(c->fd, chunk, CHUNK, 0);
-        if (length < 0 && errno == EAGAIN)
+        if (length < 0 && errno == EAGAIN) {
+            c->quiet = 1;
             return complete;
+        }
         if (length <= 0)
             return -1;
         complete += c->http2 ? h2_take(c->http2, chunk, length) : take(c, chunk, length);
-        if (length < CHUNK)
+        if (length < CHUNK || (c->blocking && complete))
             return complete;
     }
+}
+
+// Whether a connection that is the only one may sleep in recv().
+static int may_block(size_t connections) {
+    return connections == 1 && (protocol == TCP || protocol == HTTP1);
+}
+
+static void set_blocking(struct connection *c, int blocking) {
+    if (c->blocking != blocking && fcntl(c->fd, F_SETFL, blocking ? 0 : O_NONBLOCK))
+        die("O_NONBLOCK");
+    c->blocking = blocking;
 }
 
 static int new_socket(const char *address, const char *port, struct addrinfo **found) {
@@ -210,6 +228,9 @@ static int new_socket(const char *address, const char *port, struct addrinfo **f
         die("socket");
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
         die("TCP_NODELAY");
+    struct timeval alone = {.tv_usec = ALONE}; // accepted sockets have it from the one that listens
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &alone, sizeof(alone)))
+        die("SO_RCVTIMEO");
     return fd;
 }
 
@@ -231,10 +252,26 @@ static void free_connection(struct connection *c) {
     free(c);
 }
 
+// Answers what has come, and more of it as long as nobody else is connected; 0 when the connection is gone.
+static int answer(struct connection *c, size_t connections) {
+    set_blocking(c, 0);
+    for (;;) {
+        long complete = read_in(c);
+        if (complete > 0 && !c->http2 && protocol != STREAM)
+            c->unsent += complete * message_size;
+        if (complete < 0 || !write_out(c))
+            return 0;
+        if (c->unsent || !may_block(connections) || (c->blocking && c->quiet))
+            return 1;
+        set_blocking(c, 1);
+    }
+}
+
 static void serve(const char *address, const char *port) {
     struct addrinfo *where;
     struct epoll_event events[EVENTS];
     struct connection listener = {.fd = new_socket(address, port, &where)}, input = {.fd = STDIN_FILENO};
+    size_t connections = 0;
     if (bind(listener.fd, where->ai_addr, where->ai_addrlen) || listen(listener.fd, 1024))
         die("listen");
     watch(&listener, 0, EPOLL_CTL_ADD);
@@ -250,15 +287,13 @@ static void serve(const char *address, const char *port) {
             if (c == &listener) {
                 int fd = accept4(listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (fd >= 0)
-                    new_connection(fd, 0);
+                    new_connection(fd, 0), connections++;
                 continue;
             }
-            long complete = read_in(c);
-            if (complete > 0 && !c->http2 && protocol != STREAM)
-                c->unsent += complete * message_size;
-            if (complete < 0 || !write_out(c)) {
+            if (!answer(c, connections)) {
                 close(c->fd);
                 free_connection(c);
+                connections--;
             }
         }
     }
@@ -289,10 +324,30 @@ static void stream(struct connection *c, int counting) {
     }
 }
 
+static void came(struct connection *c, uint64_t interval, int counting) {
+    uint64_t time = now();
+
+    c->waiting = 0;
+    exchanged++;
+    answered += counting;
+    if (counting)
+        count_latency(time - c->due);
+    if (going_on && !interval)
+        request(c, time);
+}
+
 // One round of the loop: what came, and what is due now; "interval" is 0 in a closed loop.
 static void turn(struct connection **all, size_t count, uint64_t interval, int counting) {
     struct epoll_event events[EVENTS];
     uint64_t soonest = UINT64_MAX, time = interval ? now() : 0;
+    if (all[0]->blocking) {
+        long complete = read_in(all[0]);
+        if (complete < 0)
+            die("the connection has ended");
+        if (complete)
+            came(all[0], interval, counting);
+        return;
+    }
     for (size_t i = 0; interval && i < count; i++) {
         struct connection *c = all[i];
         if (going_on && !c->waiting && c->next_due <= time) {
@@ -312,14 +367,7 @@ static void turn(struct connection **all, size_t count, uint64_t interval, int c
         if (complete < 0)
             die("a connection has ended");
         if (complete) {
-            c->waiting = 0;
-            exchanged++;
-            answered += counting;
-            time = now();
-            if (counting)
-                count_latency(time - c->due);
-            if (going_on && !interval)
-                request(c, time);
+            came(c, interval, counting);
         } else if (protocol == STREAM) {
             stream(c, counting);
         } else if ((c->http2 || c->unsent) && !write_out(c)) {
@@ -354,6 +402,7 @@ static void exchange(struct connection **all, size_t count, double seconds, doub
     uint64_t start = now(), warm = start + WARM, interval = rate > 0 ? (uint64_t)(1e9 * count / rate) : 0;
     memset(histogram, 0, sizeof(histogram));
     answered = exchanged = 0;
+    set_blocking(all[0], !interval && may_block(count));
     for (size_t i = 0; i < count; i++) {
         all[i]->next_due = start + interval * i / count;
         if (!interval && protocol != STREAM)

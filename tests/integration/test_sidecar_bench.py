@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.bench.priority import ahead_of_others
 from lab.bench.sidecar import CELLS, FULL, run
 from lab.bench.sidecar_arms import ARMS, Cell
 from lab.bench.sidecar_load import Client, Load, Protocol, compiled_load
@@ -39,6 +40,14 @@ def test_each_arm_is_measured_and_does_what_it_is_called() -> None:
         assert (details["map_bytes"] > 64) == by_map
         assert (details["stack_bytes"] < 64) == by_map
     assert {"sockmap.plain_veth", "sockmap.envoy_http", "naive.plain_veth", "sockmap.p99"} <= set(result.ratios)
+
+
+def test_what_is_measured_runs_ahead_of_others_and_nothing_after_it() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with ahead_of_others():
+        told = subprocess.run(("nice",), capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "-20"
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 def test_cells_that_are_asked_for_are_among_all_of_them() -> None:
