@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 
 from dataplanes.api import Capability, DataplaneError, Evidence, HostError, LabError, Node, Snapshot, SnapshotDelta
@@ -15,6 +18,18 @@ from dataplanes.nftables.parts import Chain
 from dataplanes.nftables.transaction import complete, removal, transactions
 
 __all__ = ["NftablesDataplane"]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: what a whole table is made of is kept, and looking takes long."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class NftablesDataplane:
@@ -44,11 +59,13 @@ class NftablesDataplane:
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None = None) -> None:
         """Put a snapshot in force; raises DataplaneError, and leaves the one before in force, when that fails."""
-        if delta is None or not self._known or not self._graph.objects:
+        whole = delta is None or not self._known or not self._graph.objects
+        if delta is None or whole:
             delta = difference(self._snapshot, snapshot)
         try:
-            follow(self._graph, snapshot, delta)
-            self._commit()
+            with _uncollected() if whole else nullcontext():
+                follow(self._graph, snapshot, delta)
+                self._commit()
         except BaseException:
             self._graph.undo()
             raise
