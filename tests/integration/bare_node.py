@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from dataplanes.api import Completed
 
@@ -19,9 +19,8 @@ class BareNode:
     name = "node-1"
 
     def __init__(self):
-        thread = threading.Thread(target=self._unshare)
-        thread.start()
-        thread.join()
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.descriptor = self._in_thread(self._unshare)
         self.calls = []
 
     def __enter__(self):
@@ -30,10 +29,25 @@ class BareNode:
     def __exit__(self, *_):
         os.close(self.descriptor)
 
+    @staticmethod
+    def _in_thread(task):
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(task).result()
+
     def _unshare(self):
-        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        if self._libc.unshare(CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "unshare")
-        self.descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+    def inside(self, task):
+        """Do something in the namespace, and give what it gives."""
+
+        def entered():
+            if self._libc.setns(self.descriptor, CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+            return task()
+
+        return self._in_thread(entered)
 
     def run(self, argv, *, stdin="", timeout=30.0):
         self.calls.append(tuple(argv))

@@ -7,25 +7,20 @@ not, at the other's. A packet that is allowed has come out when the send returns
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
-import subprocess
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
+from bare_node import BareNode
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dataplanes.api import (
     Action,
-    Completed,
     EndpointPolicy,
     IcmpMatch,
     IpSet,
@@ -44,14 +39,12 @@ from dataplanes.nftables import NftablesDataplane
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
 MAC_IN, MAC_OUT = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
 # No interface has this address, so what comes out at the far end is seen there and goes no further.
 MAC_NOBODY = b"\x02\0\0\0\0\xee"
 SOURCES = {4: ("198.18.0.1", "198.18.7.1"), 6: ("fd00:18::1", "fd00:18:7::1")}
 TARGET = {4: "198.18.0.2", 6: "fd00:18::2"}
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -304,40 +297,17 @@ def one_rule(rule):
     )
 
 
-class Bench:
+class Bench(BareNode):
     """A namespace with two workload interfaces, and sockets at the far ends of both."""
 
-    name = "node-1"
-
     def __init__(self):
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.descriptor = self._in_thread(self._unshare)
-        self._enter(self._settings)
+        super().__init__()
+        self.inside(self._settings)
         for command in self._commands():
-            done = self.run(command.split())
-            assert done.returncode == 0, done
-        self.sender = self._enter(lambda: self._tap("far1"))
-        self.receiver = self._enter(lambda: self._tap("far2"))
+            self.must(*command.split())
+        self.sender = self.inside(lambda: self._tap("far1"))
+        self.receiver = self.inside(lambda: self._tap("far2"))
         self.frames = [frame(number, packet) for number, packet in enumerate(PACKETS)]
-
-    @staticmethod
-    def _in_thread(task: Callable[[], T]) -> T:
-        found: list[T] = []
-        thread = threading.Thread(target=lambda: found.append(task()))
-        thread.start()
-        thread.join()
-        return found[0]
-
-    def _unshare(self):
-        assert self._libc.unshare(CLONE_NEWNET) == 0
-        return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-
-    def _enter(self, task):
-        def entered():
-            assert self._libc.setns(self.descriptor, CLONE_NEWNET) == 0
-            return task()
-
-        return self._in_thread(entered)
 
     @staticmethod
     def _settings():
@@ -356,11 +326,6 @@ class Bench:
         for address in TARGET.values():
             yield f"ip route add {address} dev cali02"
             yield f"ip neigh add {address} lladdr {MAC_NOBODY.hex(':')} dev cali02 nud permanent"
-
-    def run(self, argv, *, stdin="", timeout=30.0):
-        entered = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.descriptor}", *argv]
-        done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
-        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
 
     @staticmethod
     def _tap(interface):
@@ -386,17 +351,16 @@ class Bench:
             if got[:6] == MAC_NOBODY:
                 yield int.from_bytes(got[18:20] if got[12:14] == b"\x08\0" else got[15:18], "big") & 0xFFFFF
 
-    def close(self):
+    def __exit__(self, *error):
         for tap in (self.sender, self.receiver):
             tap.close()
-        os.close(self.descriptor)
+        super().__exit__(*error)
 
 
 @pytest.fixture(scope="module")
 def bench():
-    made = Bench()
-    yield made
-    made.close()
+    with Bench() as made:
+        yield made
 
 
 @pytest.fixture(params=[IptablesDataplane, IptablesLegacyDataplane, NftablesDataplane], ids=lambda plugin: plugin.name)
