@@ -20,7 +20,7 @@ from lab.topology import Flow, Topology
 
 __all__ = ["Comparison", "Vector", "compare_cases", "compare_files"]
 
-_Rows = Mapping[str, tuple[Row, ...]]
+_Rows = Mapping[str, Sequence[Row]]
 """By case; "" where there is none."""
 
 

@@ -32,9 +32,9 @@ Region = tuple[tuple[str, str, int, int, IcmpHeader | None], int | None, int | N
 _NEXT_PROTOCOL = {TCP: UDP, UDP: SCTP, SCTP: TCP}
 _WITHOUT_PORTS = 253
 """For experiments (RFC 3692): the neighbour of every protocol that a rule names by its number."""
-_SOURCE_PORTS = (None, 61000, 1023)
-"""Where no rule names source ports they make no difference: a usual one, one above those that Linux draws, and one that
-only root may use."""
+_SOURCE_PORTS = (None, 61000, 1023, 53)
+"""Where no rule names source ports they make no difference: a usual one, one above those that Linux draws, one that
+only root may use, and one that careless rules let in for its answers."""
 _UNSENDABLE = frozenset({0, 44})
 """IPv6 reads these as headers of its own: options that stand first, and fragments, which are put together."""
 _LAST_PROTOCOL, _LAST_CODE = 255, 255

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
-from typing import Literal
+from typing import Final, Literal, overload
 
 from lab.conformance.evidence import Growth
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
@@ -18,6 +18,7 @@ __all__ = ["Observed", "Results", "Row", "decision_to_dict"]
 
 Observed = Literal["allow", "deny", "inconclusive"]
 Word = Literal["allow", "deny"]
+_WORD: Final[Mapping[bool, Word]] = {True: "allow", False: "deny"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Row:
     @property
     def expected(self) -> Word:
         """The oracle's verdict as results spell it."""
-        return "allow" if self.verdict.allowed else "deny"
+        return _WORD[self.verdict.allowed]
 
     @property
     def wrong(self) -> bool:
@@ -54,10 +55,40 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns(Sequence[Row]):
+    """Rows that are made when somebody looks at them: most runs are right, and nobody does."""
+
+    flows: Sequence[Flow]
+    verdicts: Sequence[Verdict]
+    observed: Sequence[Observed | None]
+
+    def __len__(self) -> int:
+        return len(self.flows)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
+        if isinstance(place, slice):
+            return Columns(self.flows[place], self.verdicts[place], self.observed[place])
+        return Row(self.flows[place], self.verdicts[place], self.observed[place])
+
+    def __iter__(self) -> Iterator[Row]:
+        return starmap(Row, zip(self.flows, self.verdicts, self.observed, strict=True))
+
+    def amiss(self) -> list[Row]:
+        """The rows of which something else was seen than is expected, and what was not observed at all."""
+        expected = [_WORD[verdict.allowed] for verdict in self.verdicts]
+        places = [place for place, seen in enumerate(self.observed) if seen != expected[place]]
+        return [self[place] for place in places]
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """The rows of one run, in the order of its flows, and what sidecars and accelerators counted meanwhile."""
 
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     evidence: Growth = field(default_factory=dict)
 
     @classmethod
@@ -66,17 +97,22 @@ class Results:
     ) -> Results:
         """Put together what was asked, expected and, if anything was sent, observed."""
         seen: Sequence[Observed | None] = [None] * len(flows) if observed is None else observed
-        return cls(tuple(starmap(Row, zip(flows, verdicts, seen, strict=True))))
+        if not len(flows) == len(verdicts) == len(seen):
+            raise ValueError(f"{len(flows)} flows, {len(verdicts)} verdicts and {len(seen)} observations")
+        return cls(Columns(flows, verdicts, seen))
+
+    def _amiss(self) -> Sequence[Row]:
+        return self.rows.amiss() if isinstance(self.rows, Columns) else self.rows
 
     @property
     def wrong(self) -> tuple[Row, ...]:
         """The rows on which observation and oracle differ."""
-        return tuple(row for row in self.rows if row.wrong)
+        return tuple(row for row in self._amiss() if row.wrong)
 
     @property
     def inconclusive(self) -> tuple[Row, ...]:
         """The rows of which nothing can be said."""
-        return tuple(row for row in self.rows if row.observed == "inconclusive")
+        return tuple(row for row in self._amiss() if row.observed == "inconclusive")
 
     @property
     def conformant(self) -> bool:
