@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from lab.errors import PolicyError
 from lab.policy.resources import (
     Action,
     CalicoPolicy,
@@ -226,6 +227,25 @@ WRONG_SIDES = [
 def test_wrong_side_of_a_rule_is_refused_at_its_place(faults: Faults, side: str, fault: str) -> None:
     (told,) = faults(resource("GlobalNetworkPolicy", f"ingress:\n- {{action: Allow, source: {side}}}"))
     assert told.startswith(fault)
+
+
+def test_network_of_the_other_family_is_told_behind_what_is_none(faults: Faults) -> None:
+    nets = '[§ten, 10.0.0.0/8, §"fd00::/8"]'
+    told = faults(resource("GlobalNetworkPolicy", f"ingress:\n- {{action: Allow, source: {{nets: {nets}}}}}"))
+    assert [each.split(" | ")[0] for each in told] == [
+        "spec.ingress[0].source.nets[0] is not a network",
+        "spec.ingress[0].source.nets[2] is not IPv4 like the networks before it in this rule",
+    ]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 90), (39, 90), (41, 90), (90, 0)])
+def test_long_selector_is_shown_around_its_error(load: Load, before: int, after: int) -> None:
+    text = f"{'x' * before} = '{'y' * after}'"
+    with pytest.raises(PolicyError) as caught:
+        load(resource("GlobalNetworkPolicy", f'selector: "{text}"'))
+    shown = str(caught.value.value)
+    assert f"{'x' * min(before, 39)} =" in shown
+    assert len(shown) <= len("...") + 80
 
 
 @pytest.mark.parametrize(

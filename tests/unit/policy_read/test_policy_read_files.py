@@ -286,3 +286,36 @@ def test_error_is_one_of_the_lab_and_shows_no_megabytes(tmp_path: Path, topology
     with pytest.raises(LabError) as caught:
         load_resources([file], topology)
     assert len(str(caught.value)) < 400
+
+
+KINDS = [
+    *(
+        ("projectcalico.org/v3", kind)
+        for kind in (
+            "NetworkPolicy",
+            "GlobalNetworkPolicy",
+            "StagedNetworkPolicy",
+            "StagedGlobalNetworkPolicy",
+            "StagedKubernetesNetworkPolicy",
+            "NetworkSet",
+            "GlobalNetworkSet",
+            "Tier",
+            "Profile",
+            "HostEndpoint",
+            "IPPool",
+            "FelixConfiguration",
+        )
+    ),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"),
+    ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy"),
+    ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
+    ("v1", "Service"),
+    ("discovery.k8s.io/v1", "EndpointSlice"),
+]
+
+
+@pytest.mark.parametrize(("version", "kind"), KINDS, ids=[f"{kind}-{version}" for version, kind in KINDS])
+def test_kind_whose_spec_is_no_mapping_is_refused(load: Load, version: str, kind: str) -> None:
+    with pytest.raises((LabError, LabErrors), match=r"spec must be a mapping|unknown key 'spec'"):
+        load(f"{{apiVersion: {version}, kind: {kind}, metadata: {{name: default}}, spec: text}}")
