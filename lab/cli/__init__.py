@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 import sys
+from gc import set_threshold  # not the module: a command of the same name is imported beside it
 from importlib import import_module
 
 import click
@@ -67,7 +67,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and end the process with the exit code that the design promises."""
     _hold_standard_streams()
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 20, 20)
+    set_threshold(_OBJECTS_BEFORE_COLLECTION, 20, 20)
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
