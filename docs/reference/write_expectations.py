@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from lab.conformance.case import Case, load_cases
+from lab.conformance.changing import CHANGES, CHANGES_TITLE
 from lab.conformance.generated import DRAWS, SHIPPED
 
 PAGE = Path(__file__).with_name("expectations.md")
@@ -43,6 +44,7 @@ def _row(case: Case) -> str:
 def _generated() -> Iterator[str]:
     yield "## generated"
     yield from (f"`{each.id}`: {each.title}\n" for each in (*DRAWS, SHIPPED))
+    yield f"`{CHANGES}`: {CHANGES_TITLE}\n"
     yield "What is drawn lies at the policies' own borders; what fails is cut down to the smallest example."
 
 

@@ -12,6 +12,7 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from lab.conformance.apart import CALL_SECONDS, Apart
 from lab.conformance.case import Case
+from lab.conformance.changing import CHANGES, Changing
 from lab.conformance.generated import SHIPPED, Draws, Generated
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
@@ -83,6 +84,13 @@ class ApartJudge:
         except DataplaneError as error:
             return Drawn(1, "", self._story(SHIPPED.id, SHIPPED.title, error))
 
+    def hold_changes(self, profile: str, topology: Topology | None) -> Drawn:
+        """Hold as many courses of changes as the profile says."""
+        try:
+            return self._call(_hold_changes, profile, topology)
+        except DataplaneError as error:
+            return Drawn(1, "", self._story(CHANGES, "some generated change", error))
+
     def hold_promise(self, promise: str) -> str | None:
         """Hold a promise of the contract, by its id."""
         title = next(each.title for each in PROMISES if each.id == promise)
@@ -131,6 +139,12 @@ def _hold_case(seat: _Seat, case: Case) -> str | None:
 
 def _hold_promise(seat: _Seat, promise: str) -> str | None:
     return next(each for each in PROMISES if each.id == promise).broken(seat.judged)
+
+
+def _hold_changes(seat: _Seat, profile: str, topology: Topology | None) -> Drawn:
+    changing = Changing(seat.judge, seat.judged.dataplane)
+    failure = changing.hold(profile, topology)
+    return Drawn(changing.seen["courses"], changing.summary(), failure)
 
 
 def _hold_generated(seat: _Seat, draws: Draws, profile: str, topology: Topology | None) -> Drawn:

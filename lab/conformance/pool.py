@@ -166,6 +166,12 @@ class Pool:
             return Outcome(Results(()), error=error)
         return Outcome(seen.results, seen.observations, moments=tuple(seen.moments))
 
+    def lab(self, scenario: Scenario, dataplane: type[Dataplane]) -> Harness:
+        """The lab of a scenario's topology, in whatever state it is; the next ``run`` there begins from none."""
+        kept = self._harness(scenario.load(), dataplane, _name(scenario, dataplane))
+        kept.state = None
+        return kept.harness
+
     def fresh(self) -> Pool:
         """Another pool with the same accelerators and no labs yet."""
         return Pool(self.accelerators)

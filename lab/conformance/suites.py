@@ -9,8 +9,10 @@ from typing import ClassVar
 
 import pytest
 
+from dataplanes.api import Capability
 from lab.conformance.apart_judge import ApartJudge, Drawn
 from lab.conformance.case import Case, cheapest_first, load_cases
+from lab.conformance.changing import CHANGES, CHANGES_TITLE
 from lab.conformance.generated import DRAWS, SHIPPED, Draws
 from lab.conformance.host import lacking as host_lacks
 from lab.conformance.judged import Judged
@@ -20,7 +22,7 @@ from lab.conformance.promises import PROMISES, Promise
 from lab.errors import NoLabError
 from lab.topology.load import load_topology
 
-__all__ = ["Contract", "Expectations", "GeneratedScenarios", "conclude"]
+__all__ = ["Contract", "Expectations", "GeneratedChanges", "GeneratedScenarios", "conclude"]
 
 
 class Expectations:
@@ -76,6 +78,27 @@ class GeneratedScenarios:
         _conclude_drawn(judged, SHIPPED, judge.hold_shipped(), record_property)
 
 
+class GeneratedChanges:
+    """What nobody wrote down and happens while policy changes."""
+
+    @pytest.mark.expectation(CHANGES, CHANGES_TITLE)
+    def test_generated_changes_hold(
+        self,
+        judged: Judged,
+        judge: ApartJudge,
+        request: pytest.FixtureRequest,
+        record_property: Callable[[str, object], None],
+    ) -> None:
+        """Nothing is seen during any step that must not be, and after it every flow gets the oracle's verdict."""
+        if Capability.LIVE_UPDATE not in judged.capabilities:
+            pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {Capability.LIVE_UPDATE.value}")
+        given = request.config.getoption("--topology")
+        topology = None if given is None else load_topology(given)
+        drawn = judge.hold_changes(request.config.getoption("--lab-profile"), topology)
+        record_property("covered", drawn.covered)
+        conclude(judged, CHANGES, drawn.failure)
+
+
 def _marks(promise: Promise) -> list[pytest.MarkDecorator]:
     marks = [pytest.mark.expectation(promise.id, promise.title)]
     return [*marks, pytest.mark.slow] if promise.slow else marks
@@ -96,7 +119,7 @@ class Contract:
     @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
     def test_known_broken_expectations_exist(self, judged: Judged) -> None:
         """A name with a slip in it would excuse nothing, and nobody would notice."""
-        known = [*(each.id for each in (*DRAWS, SHIPPED, *PROMISES)), *(case.id for case in load_cases())]
+        known = [CHANGES, *(each.id for each in (*DRAWS, SHIPPED, *PROMISES)), *(case.id for case in load_cases())]
         unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
         if unknown:
             pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)

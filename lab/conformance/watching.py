@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +36,15 @@ State = tuple[str, Resources]
 """What a policy is called, and what it says."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What comes, what the change is called, and whether all plugins are started anew before it."""
+
+    new: Resources
+    title: str
+    restart: bool
+
+
 @dataclass(slots=True)
 class Watched:
     """What was seen of each watched flow; ``moments`` tell when packets fared otherwise than they must, a line each."""
@@ -42,6 +52,8 @@ class Watched:
     rows: tuple[Row, ...] = ()
     observations: tuple[Observation, ...] = ()
     moments: list[str] = field(default_factory=list)
+    packets: int = 0
+    """How many were sent meanwhile."""
 
     @property
     def results(self) -> Results:
@@ -70,9 +82,14 @@ def watches_of(harness: Harness, flows: Sequence[Flow], old: Resources, new: Res
     return found
 
 
-def watch(harness: Harness, flows: Sequence[Flow], states: tuple[State, State], times: int = TIMES) -> Watched:
-    """Change from the first policy, which must be in force, to the second, and back, and forth again."""
-    seen: dict[Flow, list[tuple[Passage, str]]] = {}
+def watch(
+    harness: Harness, flows: Sequence[Flow], states: tuple[State, State], times: int = TIMES, *, restart: bool = False
+) -> Watched:
+    """Change from the first policy, which must be in force, to the second, and back, and forth again.
+
+    ``restart``: all plugins are started anew before each change, as after their process was killed.
+    """
+    seen: dict[Flow, list[Passage]] = {}
     moments: list[str] = []
     old, new = states
     for number in range(2 * times - 1):
@@ -80,31 +97,31 @@ def watch(harness: Harness, flows: Sequence[Flow], states: tuple[State, State], 
             old, new = new, old
         watches = watches_of(harness, flows, old[1], new[1])
         title = f"from {old[0]} to {new[0]}, time {number // 2 + 1}"
-        for passage in _changed(harness, watches, new[1], title, moments):
-            seen.setdefault(passage.watch.flow, []).append((passage, title))
+        passages, lines = _changed(harness, watches, _Change(new[1], title, restart))
+        moments += lines
+        for passage in passages:
+            seen.setdefault(passage.watch.flow, []).append(passage)
     rows, observations = [], []
-    for flow, passages in seen.items():
-        wrong = [passage for passage, _ in passages if passage.wrong]
-        row, observation = _judged(flow, wrong[0] if wrong else passages[0][0])
+    for flow, met in seen.items():
+        wrong = [passage for passage in met if passage.wrong]
+        row, observation = _judged(flow, wrong[0] if wrong else met[0])
         rows.append(row)
         observations.append(observation)
-    return Watched(tuple(rows), tuple(observations), moments)
+    packets = sum(passage.rounds for met in seen.values() for passage in met)
+    return Watched(tuple(rows), tuple(observations), moments, packets)
 
 
-def _changed(
-    harness: Harness, watches: Sequence[Watch], new: Resources, title: str, moments: list[str]
-) -> tuple[Passage, ...]:
+def _changed(harness: Harness, watches: Sequence[Watch], change: _Change) -> tuple[tuple[Passage, ...], list[str]]:
+    """Make a change, watched; what became of each flow, and when one fared otherwise than it must."""
     harness.lab.flush_conntrack()
-    if not watches:
-        harness.apply(new)
-        return ()
-    with Stream(harness.lab, watches) as stream:
+    with Stream(harness.lab, watches) if watches else nullcontext() as stream:
         begun = time.monotonic_ns()
-        harness.apply(new)
+        if change.restart:
+            harness.restart()
+        harness.apply(change.new)
         ended = time.monotonic_ns()
-        passages = stream.stop()
-    moments.extend(line for passage in passages for line in _told(passage, title, begun, ended))
-    return passages
+        passages = () if stream is None else stream.stop()
+    return passages, [line for passage in passages for line in _told(passage, change.title, begun, ended)]
 
 
 def _told(passage: Passage, title: str, begun: int, ended: int) -> Iterator[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lab.conformance.suites import Contract, Expectations, GeneratedScenarios
+from lab.conformance.suites import Contract, Expectations, GeneratedChanges, GeneratedScenarios
 
 
 class TestContract(Contract):
@@ -16,3 +16,7 @@ class TestExpectations(Expectations):
 
 class TestGenerated(GeneratedScenarios):
     """What nobody wrote down."""
+
+
+class TestChanges(GeneratedChanges):
+    """What nobody wrote down, while policy changes."""

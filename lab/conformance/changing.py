@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policy that changes step by step, as nobody wrote it down: what is seen during each step, and after it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NoReturn
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Flaky, Unsatisfiable
+
+from dataplanes.api import Dataplane, DataplaneError
+from lab.conformance.counterexample import Failing
+from lab.conformance.generate.courses import Course, courses
+from lab.conformance.harness import Harness
+from lab.conformance.judge import Judge
+from lab.conformance.pool import Outcome
+from lab.conformance.results import Results
+from lab.conformance.scenario import Scenario
+from lab.conformance.watching import watch
+from lab.errors import LabError
+from lab.oracle import Oracle
+from lab.policy.resources import Resources
+from lab.topology import Flow, Topology
+
+__all__ = ["CHANGES", "CHANGES_TITLE", "COURSES", "Changing"]
+
+CHANGES: Final = "generated.changes"
+CHANGES_TITLE: Final = "However policy changes step by step, at no moment does a flow fare otherwise than it must."
+WATCHED: Final = 16
+"""Flows that are watched during a step; the rounds of more take longer."""
+
+_ANY: Final = settings(
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate,),  # what fails is cut down as a scenario
+    print_blob=False,
+)
+COURSES: Final = {
+    "dev": (settings(_ANY, max_examples=3), 6),
+    "ci": (settings(_ANY, max_examples=8, derandomize=True), 8),
+    "nightly": (settings(_ANY, max_examples=150), 20),
+}
+"""By profile: how many courses there are, and of how many steps."""
+
+
+class _WrongError(Exception):
+    """A step went wrong."""
+
+
+@dataclass(slots=True)
+class Changing:
+    """One run of courses against a dataplane, and what it has seen."""
+
+    judge: Judge
+    dataplane: type[Dataplane]
+    seen: Counter[str] = field(default_factory=Counter)
+    failing: tuple[Scenario, Outcome] | None = None
+    """What failed first, and what was seen then: a moment need not come again."""
+
+    def hold(self, profile: str, topology: Topology | None) -> str | None:
+        """Run as many courses as the profile says; None, or the failure in words."""
+        chosen, most = COURSES[profile]
+        drawn_from = None if chosen.derandomize else random.getrandbits(64)  # told in the bundle
+
+        @chosen
+        @given(courses(topology, self.dataplane.capabilities, most))
+        def check(course: Course) -> None:
+            if course.flows:
+                self._check(course)
+
+        try:
+            (check if drawn_from is None else seed(drawn_from)(check))()
+        except (_WrongError, Flaky):
+            assert self.failing is not None  # noqa: S101  (it was noted before it was raised)
+            seed_text = "derandomised" if drawn_from is None else str(drawn_from)
+            scenario, outcome = self.failing
+            bundle = self.judge.bundle(scenario, self.dataplane, CHANGES, seed_text)
+            return self.judge.tell(Failing(bundle, outcome), CHANGES_TITLE, self.dataplane)
+        except Unsatisfiable:
+            pass  # the dataplane declares too little
+        return None
+
+    def summary(self) -> str:
+        """What was covered, in one line."""
+        return f"{self.seen['courses']} courses: {self.seen['steps']} steps, {self.seen['packets']} packets meanwhile"
+
+    def _check(self, course: Course) -> None:
+        self.seen["courses"] += 1
+        blank = Scenario(course.topology, (), course.flows)
+        flows, now = blank.load().flows, blank
+        harness = self.judge.pool.lab(blank, self.dataplane)
+        harness.apply(Resources())
+        for edit in course.edits:
+            scenario = replace(now, resources=edit.resources, before=(*now.before, now.resources))
+            try:
+                scenario.load()
+            except LabError:
+                continue  # halfway between two states that load there may be one that does not
+            self._step(harness, scenario, flows, restart=edit.restart)
+            now = scenario
+        # What was reached step by step is what is reached at once.
+        harness.apply(Resources())
+        harness.apply(now.load().resources)
+        self._grid(harness, replace(now, before=(*now.before, now.resources, ())), flows)
+
+    def _step(self, harness: Harness, scenario: Scenario, flows: Sequence[Flow], *, restart: bool) -> None:
+        self.seen["steps"] += 1
+        loaded = scenario.load()
+        states = (("what was in force", loaded.before[-1]), ("the next policy", loaded.resources))
+        places = [(self.seen["steps"] + number) % len(flows) for number in range(0, len(flows), _pace(flows))]
+        try:
+            seen = watch(harness, [flows[place] for place in places], states, 1, restart=restart)
+        except DataplaneError as error:
+            self._fail(scenario, Outcome(Results(()), error=error))
+        self.seen["packets"] += seen.packets
+        if not seen.results.conformant:
+            watched = replace(scenario, flows=(), watched=tuple(scenario.flows[place] for place in places))
+            self._fail(watched, Outcome(seen.results, seen.observations, moments=tuple(seen.moments)))
+        self._grid(harness, scenario, flows)
+
+    def _grid(self, harness: Harness, scenario: Scenario, flows: Sequence[Flow]) -> None:
+        verdicts = Oracle(harness.topology, scenario.load().resources).verdicts(flows)
+        seen = harness.observe(flows)
+        results = Results.of(flows, verdicts, [each.verdict for each in seen])
+        if not results.conformant:
+            self._fail(scenario, Outcome(results, tuple(seen)))
+
+    def _fail(self, scenario: Scenario, outcome: Outcome) -> NoReturn:
+        self.failing = self.failing or (scenario, outcome)
+        self.judge.pool.forget(scenario, self.dataplane)
+        raise _WrongError
+
+
+def _pace(flows: Sequence[Flow]) -> int:
+    """Every how many flows one is watched: not all can be, as a round of many takes long."""
+    return max(1, len(flows) // WATCHED)

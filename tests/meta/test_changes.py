@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong for a moment only is found without any hand-written case, and so is a start that opens everything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults import lay
+from window_faults import WINDOW_FAULTS
+
+from dataplanes.iptables import IptablesDataplane
+from dataplanes.nftables import NftablesDataplane
+from lab.conformance.changing import CHANGES, Changing
+from lab.conformance.judge import Judge
+from lab.conformance.judged import Judged
+from lab.conformance.patience import Patience
+from lab.conformance.pool import Pool
+from lab.conformance.promises import PROMISES
+from lab.topology.load import load_topology
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+# Those that show whatever the change is.
+FOUND = ("bare-for-a-moment", "closed-for-a-moment")
+RESTART = next(each for each in PROMISES if each.id == "plugin.restart.no-window")
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Iterator[Judge]:
+    with Pool() as pool:
+        yield Judge(pool, tmp_path, Patience(0, 0))
+
+
+@pytest.mark.parametrize("dataplane", [IptablesDataplane, NftablesDataplane], ids=lambda found: found.name)
+@pytest.mark.parametrize("name", FOUND)
+def test_fault_of_a_moment_is_found_while_policy_changes_and_told_with_its_times(
+    name: str, dataplane: type[IptablesDataplane | NftablesDataplane], judge: Judge
+) -> None:
+    fault = next(each for each in WINDOW_FAULTS if each.name == name)
+    changing = Changing(judge, lay(fault, dataplane))
+    failure = changing.hold("ci", load_topology("one-node"))
+    assert failure is not None, fault.wrong
+    assert f"FAILED {CHANGES}" in failure
+    assert changing.failing is not None
+    moments = changing.failing[1].moments
+    assert any("got through: sent between" in line or "cut: sent between" in line for line in moments)
+    assert all(line.startswith(("from what was in force to the next policy", "  ")) for line in moments)
+
+
+@pytest.mark.parametrize("dataplane", [IptablesDataplane, NftablesDataplane], ids=lambda found: found.name)
+def test_sound_dataplanes_pass(dataplane: type[IptablesDataplane | NftablesDataplane], judge: Judge) -> None:
+    changing = Changing(judge, dataplane)
+    assert changing.hold("ci", load_topology("one-node")) is None
+    assert changing.seen["steps"] > 20
+    assert RESTART.broken(Judged(dataplane)) is None
+
+
+class Forgetful(NftablesDataplane):
+    """Takes away at its start what another run has left in force."""
+
+    name = "forgetful"
+
+    def start(self) -> None:
+        self.stop()
+        super().start()
+
+
+def test_start_that_takes_away_what_is_in_force_is_found() -> None:
+    told = RESTART.broken(Judged(Forgetful))
+    assert told is not None
+    assert "was let through in" in told
