@@ -7,16 +7,18 @@ ratio is the median of the rounds' own ratios.
 
 from __future__ import annotations
 
+import math
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import sched_getaffinity
 from statistics import median
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from lab.errors import LabError
 
-__all__ = ["BenchResult", "Row", "Spread", "describe_host", "interleave", "ratio"]
+__all__ = ["LEAST_ROUNDS", "BenchResult", "Row", "Spread", "describe_host", "interleave", "ratio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,24 @@ class BenchResult:
             yield f"{what:{width}}  {figures}  {unit}"
 
 
-def interleave(rounds: int, measured: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+LEAST_ROUNDS: Final = 5
+"""Fewer say little of how far figures go apart."""
+
+
+def interleave(
+    rounds: int, measured: Mapping[str, Callable[[], float]], until: float = math.inf
+) -> dict[str, list[float]]:
     """Measure all things once a round, so many rounds; each callable does its work and returns the figure.
 
     Every other round runs backwards, so that what comes after what evens out. The figures are by name, in the
-    order of the rounds.
+    order of the rounds. After ``until`` (of ``time.monotonic``) no round begins, once there are LEAST_ROUNDS.
     """
     if rounds < 1:
         raise LabError("no round to measure", value=rounds, allowed="1 or more")
     figures: dict[str, list[float]] = {name: [] for name in measured}
     for turn in range(rounds):
+        if turn >= LEAST_ROUNDS and time.monotonic() > until:
+            break
         names = list(measured)[:: 1 if turn % 2 == 0 else -1]
         for name in names:
             figures[name].append(measured[name]())

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from lab.bench.result import BenchResult, Row, Spread, interleave, ratio
+from lab.bench.result import LEAST_ROUNDS, BenchResult, Row, Spread, interleave, ratio
 from lab.errors import LabError
 
 
@@ -45,6 +45,12 @@ def test_interleaved_things_take_turns_and_change_their_order():
     figures = interleave(3, {name: lambda name=name: measured(name) for name in "ab"})
     assert calls == ["a", "b", "b", "a", "a", "b"]
     assert figures == {"a": [1.0, 4.0, 5.0], "b": [2.0, 3.0, 6.0]}
+
+
+def test_rounds_end_early_when_time_is_up_but_not_before_there_are_enough():
+    assert len(interleave(9, {"a": lambda: 1.0}, until=0)["a"]) == LEAST_ROUNDS
+    assert len(interleave(2, {"a": lambda: 1.0}, until=0)["a"]) == 2
+    assert len(interleave(9, {"a": lambda: 1.0})["a"]) == 9
 
 
 def test_no_rounds_are_refused():
