@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -49,8 +49,8 @@ _VICTIMS: Final[Mapping[str, tuple[str, str | None]]] = {
 """Who is flooded while a connection goes on, and with what."""
 
 
-def run(rounds: int = 7, most: int = _MILLION) -> BenchResult:
-    """Measure so many rounds; ``most`` is how many networks stand for a million of them.
+def run(rounds: int = 7, most: int = _MILLION, tell: Callable[[str], None] | None = None) -> BenchResult:
+    """Measure so many rounds; ``most`` is how many networks stand for a million of them; ``tell`` hears how far it is.
 
     Raises HostError or BpfError when the host cannot, DataplaneError when a filter lets a listed packet pass.
     """
@@ -59,11 +59,15 @@ def run(rounds: int = 7, most: int = _MILLION) -> BenchResult:
     lists = {4: ipv4_list(generator, most), 6: ipv6_list(generator, most)}
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(_topology()))
+        say = tell or _nothing
+        say(f"setting up {len(lab.nodes)} ways to drop, with up to {most:,} networks")
         ways = _ways(stack, lab, lists)
         floods = _floods(stack, lab, generator, lists)
         measured = {name: partial(_measure, lab, ways, floods, each) for name, each in COURSES.items()}
+        say(f"measuring {len(measured)} rows in {rounds} rounds")
         figures = interleave(rounds, measured, until)
         rounds = len(figures[RATIOS["xdp.over_lpm"][0]])
+        say(f"measuring what a connection keeps in {rounds} rounds")
         kept = _victims(lab, floods, rounds)
     rows = [
         Row(each.line, _UNIT, Spread.of(figures[name]), _details(each, figures), each.series)
@@ -71,6 +75,10 @@ def run(rounds: int = 7, most: int = _MILLION) -> BenchResult:
     ]
     ratios = {name: ratio(figures[over], figures[under]) for name, (over, under) in RATIOS.items()}
     return BenchResult("dos", describe_host(), rounds, (*rows, *_victim_rows(kept)), ratios | _victim_ratios(kept))
+
+
+def _nothing(_: str) -> None:
+    """Nobody wants to hear it."""
 
 
 def _topology() -> Topology:

@@ -22,6 +22,8 @@ BENCHMARKS = {
     "sidecar": "lab.bench.sidecar",
     "verdicts": "lab.bench.verdicts",
 }
+LONG = ("dos",)
+"""Benchmarks that take minutes, and so tell how far they are."""
 WITH_MORE = ("sidecar",)
 """Benchmarks that leave most of what they could measure out, unless they are told not to."""
 
@@ -54,7 +56,7 @@ def bench(what: str, rounds: int, output: str, report: Path | None, *, full: boo
     if what in WITH_MORE:
         result = module.run(rounds, module.FULL if full else module.CELLS, complain)
     else:
-        result = module.run(rounds)
+        result = module.run(rounds, tell=complain) if what in LONG else module.run(rounds)
     told = result.to_dict()
     say(json.dumps(told, indent=1) if output == "json" else "\n".join(result.table()))
     report = report or DEFAULT_REPORT

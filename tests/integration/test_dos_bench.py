@@ -44,7 +44,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_every_row_and_every_ratio_that_is_promised_is_there() -> None:
-    told = dos.run(1, most=4000).to_dict()
+    said: list[str] = []
+    told = dos.run(1, most=4000, tell=said.append).to_dict()
+    assert [line.split()[0] for line in said] == ["setting", "measuring", "measuring"]
     assert set(told["ratios"]) >= PROMISED
     rows = {row["what"]: row for row in told["rows"]}
     assert set(rows) >= ROWS | set(dos.COURSES)
