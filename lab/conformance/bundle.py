@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,8 @@ from lab.errors import LabError
 __all__ = ["BUNDLE_VERSION", "CAPTURE", "Bundle", "read_bundle", "write_bundle"]
 
 BUNDLE_VERSION = 1
+_TOOLS = ("iptables-nft", "iptables-legacy", "ipset", "nft")
+_TOOL_SECONDS = 5
 MANIFEST, EXPECTED, OBSERVED, RULESETS, CAPTURE, CONNTRACK, MOMENTS = (
     "bundle.json",
     "expected.json",
@@ -54,7 +57,11 @@ def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: To
     bundle.scenario.write(directory)
     rows = [row.to_dict() for row in outcome.results.rows]
     _write_json(directory / EXPECTED, [{**row, "observed": None} for row in rows])
-    ends = [{"sent": seen.sent, "arrived": seen.arrived, "told": str(seen)} for seen in outcome.observations]
+    ends: list[dict[str, object]] = [
+        {"sent": seen.sent, "arrived": seen.arrived, "told": str(seen)} for seen in outcome.observations
+    ]
+    for end, trail in zip(ends, outcome.trails, strict=False):  # trails are there for all, or for none
+        end["trail"] = list(trail)
     error = None if outcome.error is None else str(outcome.error)
     observed = {"rows": rows, "ends": ends, "error": error, "unmet": list(outcome.unmet)}
     _write_json(directory / OBSERVED, observed)
@@ -76,9 +83,30 @@ def write_bundle(directory: Path, bundle: Bundle, outcome: Outcome, evidence: To
         "accelerators": list(bundle.accelerators),
         "expectation": bundle.expectation,
         "seed": bundle.seed,
-        "host": {"kernel": platform.release(), "machine": platform.machine()},
+        "host": _host_facts(),
     }
     _write_json(directory / MANIFEST, manifest)
+
+
+def _host_facts() -> dict[str, object]:
+    """What of a host may make the difference when the bundle fails there and not here."""
+    return {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "build": platform.version(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "tools": {name: told for name in _TOOLS if (told := _version_of(name)) is not None},
+    }
+
+
+def _version_of(tool: str) -> str | None:
+    """What a tool says of its version, None where it is not installed."""
+    try:
+        told = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False, timeout=_TOOL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return next(iter(told.stdout.splitlines()), "").strip() or None
 
 
 def read_bundle(directory: Path) -> Bundle:

@@ -73,13 +73,20 @@ def investigate(
             outcome = labs.run(kept.scenario, dataplane, recorder, directory=directory)
             failed += not outcome.conformant
             if recorder is not None:
-                saved = outcome
+                saved = outcome = replace(outcome, trails=_trails(recorder, outcome))
                 write_bundle(directory, kept, outcome, labs.evidence(kept.scenario, dataplane))
                 recorder.write(directory / CAPTURE)
         if pool.accelerators and thorough:
             alone = labs.run(replace(kept.scenario, evidence=()), dataplane, unaccelerated=True)
     assert saved is not None  # noqa: S101  (the first repetition is recorded)
     return Counterexample(kept, directory, saved, failed, repeats, alone)
+
+
+def _trails(recorder: Recorder, outcome: Outcome) -> tuple[tuple[str, ...], ...]:
+    """Where each packet was seen; requests and conversations are more than one packet, and have none."""
+    trails = recorder.trails()
+    single = all(row.flow.http is None and row.packet is None for row in outcome.results.rows)
+    return tuple(trails) if single and len(trails) == len(outcome.results.rows) else ()
 
 
 def _as_it_stands(failing: Failing, directory: Path) -> Counterexample:

@@ -58,6 +58,9 @@ def _lines(title: str, example: Counterexample) -> Iterator[str]:
         yield from _section("flow", [_wire(row, topology), *packet])
         yield f"expected {row.expected}, because of {decision_text(row)}"
         yield f"observed {outcome.observations[number]}"
+        if outcome.trails:
+            behind = "" if outcome.observations[number].arrived else ", and nowhere behind"
+            yield f"seen at {', '.join(outcome.trails[number]) or 'no interface'}{behind}"
     yield from (f"evidence: {reason}" for reason in outcome.unmet)
     if outcome.moments:
         yield from _section("while policy changed", list(outcome.moments))

@@ -51,6 +51,9 @@ class Outcome:
     moments: tuple[str, ...] = ()
     """When packets fared otherwise than they must while one policy took another's place, a line each."""
 
+    trails: tuple[tuple[str, ...], ...] = ()
+    """Of each flow, where its packet was seen on its way; only where a recorder was there."""
+
     @property
     def conformant(self) -> bool:
         """Whether the plugins did all that is expected."""

@@ -13,8 +13,9 @@ from typing import Final
 
 from lab.fabric.lab import Lab
 from lab.fabric.node import Node
-from lab.traffic.packets import MAGIC
+from lab.traffic.packets import FRAME_LENGTH, MAGIC
 from lab.traffic.pcap import CapturedFrame, pcapng
+from lab.traffic.volley import Volley
 
 __all__ = ["Recorder"]
 
@@ -41,6 +42,7 @@ class Recorder:
     def __init__(self) -> None:
         self._sockets: list[tuple[str, socket.socket]] = []
         self._frames: list[CapturedFrame] = []
+        self._sent: Volley | None = None
 
     @contextmanager
     def watch(self, lab: Lab) -> Iterator[None]:
@@ -62,6 +64,24 @@ class Recorder:
     def frames(self) -> tuple[CapturedFrame, ...]:
         """What was collected, oldest first."""
         return tuple(sorted(self._frames, key=lambda frame: frame.time))
+
+    def note(self, volley: Volley) -> None:
+        """Remember what was sent; the prober says so."""
+        self._sent = volley
+
+    def trails(self) -> list[tuple[str, ...]]:
+        """Where the packet of each flow was seen, interface by interface (``host:interface``), up to where it died.
+
+        Answers, which quote it, are not among them.
+        """
+        if self._sent is None:
+            return []
+        seen: dict[str, list[str]] = {}
+        for frame in self.frames:
+            if len(frame.data) == FRAME_LENGTH:
+                seen.setdefault(frame.comment, []).append(frame.interface)
+        comments = (_comment(ident) for ident in self._sent.idents())
+        return [tuple(dict.fromkeys(seen.get(comment, ()))) for comment in comments]
 
     def collect(self) -> None:
         """Take in what the interfaces have seen; the prober calls this when a batch has settled."""
@@ -117,5 +137,9 @@ def _receive(host: str, sock: socket.socket) -> CapturedFrame | None:
             time=seconds * _SECOND + rest,
             data=data,
             inbound=direction != socket.PACKET_OUTGOING,
-            comment=f"id {ident}" if at >= 0 else "",
+            comment=_comment(ident) if at >= 0 else "",
         )
+
+
+def _comment(ident: int) -> str:
+    return f"id {ident}"

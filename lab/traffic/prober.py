@@ -111,6 +111,8 @@ class Prober:
         with watching, one_cpu() as cpu:
             self._discard()
             meter = LossMeter(self._drops, cpu, self._lab.losses)
+            if recorder is not None:
+                recorder.note(volley)
             observations = self._fire_epochs(volley, recorder)
             losses = meter.losses()
         if losses is None:

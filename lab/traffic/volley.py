@@ -76,6 +76,13 @@ class Volley:
             order[place] = number
         return order
 
+    def idents(self) -> list[int]:
+        """The id of each flow's packet."""
+        sent = [
+            batch.first_id + number for epoch in self.epochs for batch in epoch for number in range(len(batch.flows))
+        ]
+        return [sent[number] for number in self.order]
+
 
 def epochs_of(flows: Sequence[Flow]) -> list[list[int]]:
     """Places of flows, split so that no epoch holds two flows of which conntrack takes one for the other's reply."""

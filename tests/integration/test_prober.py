@@ -356,6 +356,7 @@ def test_a_recorder_keeps_the_frame_at_every_interface_on_its_way(
     way = [f"x/a:{port}", f"node-1:{cali[0]}", "node-1:eth0", "node-2:eth0", f"node-2:{cali[1]}", f"x/c:{port}"]
     assert [interface for interface, number in seen if number == bytes((0, 81))] == way
     assert [interface for interface, number in seen if number == bytes((0, 80))] == way[:4]
+    assert recorder.trails() == [tuple(way[:4]), tuple(way)]
 
 
 def test_the_threads_cpus_are_given_back_after_a_volley(prober: Prober) -> None:

@@ -297,5 +297,6 @@ def test_files_of_a_bundle_pass(outcome: Outcome, tmp_path: Path) -> None:
     assert faults("bundle-expected", told["expected"]) == []
     assert faults("bundle-observed", told["observed"]) == []
     assert faults("bundle", told["bundle"] | {"bundle_version": 0})
+    assert faults("bundle", told["bundle"] | {"host": {"kernel": "6.1", "machine": "x86_64", "cpus": "two"}})
     assert faults("bundle-observed", told["observed"] | {"ends": None})
     assert not outcome.results.rows or faults("bundle-expected", told["observed"]["rows"])
