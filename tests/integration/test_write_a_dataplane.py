@@ -54,6 +54,7 @@ def shown(output: str, told: str) -> bool:
     return re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in output.splitlines())) is not None
 
 
+@pytest.mark.timeout(1200)  # the last command is the whole suite
 def test_page_is_followed_word_by_word(tmp_path: Path, shell: dict[str, str]) -> None:
     ran = 0
     for step in STEP.finditer(PAGE.read_text()):
