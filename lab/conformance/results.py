@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
-from typing import Final, Literal, overload
+from typing import TYPE_CHECKING, Final, Literal, overload
 
-from lab.conformance.evidence import Growth
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
 from lab.topology import Flow
 from lab.topology.flows_file import flow_to_dict
+
+if TYPE_CHECKING:  # evidence comes with plugins, which judging alone does not need
+    from lab.conformance.evidence import Growth
 
 __all__ = ["Observed", "Results", "Row", "decision_to_dict"]
 

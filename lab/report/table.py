@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from lab.conformance.evidence import INTERFACES, SIDECAR, Growth
 from lab.conformance.results import Results, Row
 from lab.conformance.wording import decision_text, flow_text
 from lab.report.terminal import complain, say
+
+if TYPE_CHECKING:
+    from lab.conformance.evidence import Growth
 
 __all__ = ["evidence_lines", "print_results", "table_lines"]
 
@@ -28,12 +31,15 @@ def print_results(results: Results, output: str) -> None:
         return
     counts = ", ".join(f"{count} {word}" for word, count in results.summary().items())
     say("\n".join((*table_lines([_cells(row) for row in results.rows], HEADINGS), counts)))
-    for line in evidence_lines(results.evidence):
+    for line in evidence_lines(results.evidence) if results.evidence else ():
         complain(f"evidence: {line}")
 
 
 def evidence_lines(evidence: Growth) -> Iterator[str]:
     """What was counted while flows were sent: of all sidecars together, and of each accelerator on each node."""
+    # Here, since what plugins are need not be loaded to judge on paper.
+    from lab.conformance.evidence import INTERFACES, SIDECAR
+
     if sidecars := evidence.get(SIDECAR):
         grown = [each for counters in sidecars.values() for each in counters.items()]
         through, forbidden, shaken = (
