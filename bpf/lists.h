@@ -180,7 +180,7 @@ INLINE u64 passes(const u64 *filter, u64 hash, u64 words)
 
 INLINE int in_v6_hosts(u64 high, u64 low, u64 key)
 {
-	u64 factors[] = {NUMBER(V6_FACTOR), NUMBER(V6_MORE_FACTOR)};
+	u64 factors[] = {NUMBER(V6_FACTOR), NUMBER(V6_MORE_FACTOR)}, found = 0;
 
 #pragma unroll
 	for (int attempt = 0; attempt < 2; attempt++) {
@@ -188,9 +188,13 @@ INLINE int in_v6_hosts(u64 high, u64 low, u64 key)
 
 		line += place_of(key * factors[attempt] >> 32, 32, NUMBER(V6_HOSTS));
 #pragma unroll
-		for (int slot = 0; slot < 2 * V6_HOSTS_EACH; slot += 2)
-			if (line->halves[slot] == high && line->halves[slot + 1] == low)
-				return 1;
+		for (int slot = 0; slot < 2 * V6_HOSTS_EACH; slot += 2) {
+			u64 differs = (line->halves[slot] ^ high) | (line->halves[slot + 1] ^ low);
+
+			found |= ~(differs | -differs);
+		}
+		if (found >> 63)
+			return 1;
 	}
 	return 0;
 }
@@ -229,9 +233,10 @@ INLINE int in_v6_tables(const struct packet *packet)
 	bits = pages[high >> 38 & V6_PAGE_WORDS - 1] >> (high >> 32 & 63);
 	line += place_of(mixed >> 32, 32, NUMBER(V6_LINES));
 	may_be_host = passes(VALUE(V6_ADDRESSES), hash, NUMBER(V6_ADDRESSES));
-	if (net_in_v6_line(line, mixed) | (bits & 1))
-		return 1;
+	/* First what a near read says: if the processor has guessed wrong it is known early, and the far read is under way. */
 	if (may_be_host && in_v6_hosts(high, low, key))
+		return 1;
+	if (net_in_v6_line(line, mixed) | (bits & 1))
 		return 1;
 	found = line->words[0] & V6_MORE ? in_v6_levels(high) : 0;
 	if (found > 0)

@@ -220,6 +220,7 @@ def _not_made(definition: MapDefinition, error: OSError) -> BpfError:
     steps = {
         errno.EPERM: "run the command as root (sudo)",
         errno.ENOMEM: "free some memory, or use a smaller list",
+        errno.E2BIG: "use Linux 6.0 or later, which takes values of more than 4 MB, or a smaller list",
         errno.EINVAL: "run 'policylab doctor' to see what this kernel lacks",
     }
     return BpfError(
