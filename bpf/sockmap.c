@@ -33,6 +33,8 @@ struct note {
 struct flow {
 	struct end own, peer;
 	u64 sock, cookie;       // of the peer, once known
+	u64 group;              // the peer's cgroup for memory
+	u32 has_group;          // whether that is known: a socket gets its own when it is accepted
 	u64 since_empty;        // bytes redirected since the peer's queue was last seen empty
 	u32 by_tcp;             // how the last message went
 	u32 redirected;         // whether any was redirected
@@ -203,10 +205,15 @@ INLINE int has_reader(u64 peer)
 
 #ifdef MEMBER_GROUP
 // Whether the reader's cgroup, or one above it, is near a limit: version 1 counts what is TCP's apart, version 2 does not.
-INLINE int is_near_limit(u64 reader, u32 size)
+INLINE int is_near_limit(struct flow *flow, u32 size)
 {
-	u64 group = word(reader + MEMBER_GROUP) & ~FLAGS_IN_POINTER, counter, pages = size / PAGE_BYTES + SPARE_PAGES;
+	u64 group, counter, pages = size / PAGE_BYTES + SPARE_PAGES;
 
+	if (!flow->has_group) {
+		flow->has_group = word(flow->sock + MEMBER_SOCKET) != 0; // asked first: it is accepted with its cgroup
+		flow->group = word(flow->sock + MEMBER_GROUP) & ~FLAGS_IN_POINTER;
+	}
+	group = flow->group;
 	if (!group)
 		return 0;
 	counter = group + MEMBER_GROUP_MEMORY;
@@ -227,14 +234,14 @@ INLINE int is_near_limit(u64 reader, u32 size)
 #endif
 
 // Whether the reader may be refused memory for a message: its writer would be told so by an error, where TCP waits.
-INLINE int is_short_of_memory(struct tcp_sock *tcp, u64 reader, u32 size)
+INLINE int is_short_of_memory(struct tcp_sock *tcp, struct flow *flow, u32 size)
 {
 	u64 pressure = OWN(u64, OWN(void *, tcp, MEMBER_PROTOCOL), MEMBER_PRESSURE);
 
 	if (pressure && word(pressure))
 		return 1;
 #ifdef MEMBER_GROUP
-	return is_near_limit(reader, size);
+	return is_near_limit(flow, size);
 #else
 	return 0;
 #endif
@@ -278,7 +285,7 @@ INLINE int obstacle(struct flow *flow, struct tcp_sock *tcp, u32 size, u64 *queu
 #endif
 	if (!empty && *queued + size > given->queue_bytes)
 		return COUNT_PASSED_QUEUE;
-	return is_short_of_memory(tcp, peer, size) ? COUNT_PASSED_PRESSURE : -1;
+	return is_short_of_memory(tcp, flow, size) ? COUNT_PASSED_PRESSURE : -1;
 }
 
 INLINE int by_tcp(struct flow *flow, u32 why, u32 size)

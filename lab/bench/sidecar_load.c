@@ -33,7 +33,9 @@
 
 enum protocol { TCP, HTTP1, HTTP2, STREAM };
 enum { WARM = 20000000, PATIENCE = 100000000 }; // nanoseconds
-enum { ALONE = 5000 }; // microseconds that a server waits on its only connection before it looks for others
+// So many messages on an only connection, and a server looks for no others any more until that one ends. A client asks once on each of
+// its connections before it asks again on any. (A limit of time for recv() would do, too, and cost a timer each time.)
+enum { ALONE = 100 };
 enum { HEADER_MAX = 4096, CHUNK = 256 * 1024, EVENTS = 512, PATTERN = 251 /* a prime: shifted bytes do not match */ };
 
 struct http2;
@@ -49,7 +51,7 @@ struct connection {
     int in_body;
     int waiting;         // a request is under way
     int blocking;        // it is the only one: recv() and send() sleep
-    int quiet;           // nothing was left to be read
+    int answers;         // that were given on it
     uint64_t due;        // when the request under way was due
     uint64_t next_due;   // when the next one is
     char header[HEADER_MAX];
@@ -193,13 +195,10 @@ static size_t take(struct connection *c, const char *data, size_t length) {
 // and then there is another event: epoll is level-triggered here. Who may sleep stops at the end of a message.
 static long read_in(struct connection *c) {
     long complete = 0;
-    c->quiet = 0;
     for (;;) {
         ssize_t length = recv(c->fd, chunk, CHUNK, 0);
-        if (length < 0 && errno == EAGAIN) {
-            c->quiet = 1;
+        if (length < 0 && errno == EAGAIN)
             return complete;
-        }
         if (length <= 0)
             return -1;
         complete += c->http2 ? h2_take(c->http2, chunk, length) : take(c, chunk, length);
@@ -228,9 +227,6 @@ static int new_socket(const char *address, const char *port, struct addrinfo **f
         die("socket");
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
         die("TCP_NODELAY");
-    struct timeval alone = {.tv_usec = ALONE}; // accepted sockets have it from the one that listens
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &alone, sizeof(alone)))
-        die("SO_RCVTIMEO");
     return fd;
 }
 
@@ -252,16 +248,17 @@ static void free_connection(struct connection *c) {
     free(c);
 }
 
-// Answers what has come, and more of it as long as nobody else is connected; 0 when the connection is gone.
+// Answers what has come, and more of it if nobody else is connected; 0 when the connection is gone.
 static int answer(struct connection *c, size_t connections) {
-    set_blocking(c, 0);
     for (;;) {
         long complete = read_in(c);
+        if (complete > 0)
+            c->answers += complete;
         if (complete > 0 && !c->http2 && protocol != STREAM)
             c->unsent += complete * message_size;
         if (complete < 0 || !write_out(c))
             return 0;
-        if (c->unsent || !may_block(connections) || (c->blocking && c->quiet))
+        if (c->answers < ALONE || c->unsent || !may_block(connections))
             return 1;
         set_blocking(c, 1);
     }
@@ -324,7 +321,8 @@ static void stream(struct connection *c, int counting) {
     }
 }
 
-static void came(struct connection *c, uint64_t interval, int counting) {
+// An answer has come; tells when.
+static uint64_t came(struct connection *c, uint64_t interval, int counting) {
     uint64_t time = now();
 
     c->waiting = 0;
@@ -334,19 +332,18 @@ static void came(struct connection *c, uint64_t interval, int counting) {
         count_latency(time - c->due);
     if (going_on && !interval)
         request(c, time);
+    return time;
 }
 
-// One round of the loop: what came, and what is due now; "interval" is 0 in a closed loop.
-static void turn(struct connection **all, size_t count, uint64_t interval, int counting) {
+// One round of the loop: what came, and what is due now; "interval" is 0 in a closed loop. Tells what time it is.
+static uint64_t turn(struct connection **all, size_t count, uint64_t interval, int counting) {
     struct epoll_event events[EVENTS];
     uint64_t soonest = UINT64_MAX, time = interval ? now() : 0;
     if (all[0]->blocking) {
         long complete = read_in(all[0]);
         if (complete < 0)
             die("the connection has ended");
-        if (complete)
-            came(all[0], interval, counting);
-        return;
+        return complete ? came(all[0], interval, counting) : now();
     }
     for (size_t i = 0; interval && i < count; i++) {
         struct connection *c = all[i];
@@ -374,6 +371,7 @@ static void turn(struct connection **all, size_t count, uint64_t interval, int c
             die("send");
         }
     }
+    return now();
 }
 
 static struct connection *connected(const char *address, const char *port) {
@@ -409,11 +407,11 @@ static void exchange(struct connection **all, size_t count, double seconds, doub
             request(all[i], start);
     }
     going_on = 1;
-    while (now() < warm)
-        turn(all, count, interval, 0);
+    while (turn(all, count, interval, 0) < warm)
+        ;
     start = now();
-    while (now() < start + (uint64_t)(seconds * 1e9))
-        turn(all, count, interval, 1);
+    while (turn(all, count, interval, 1) < start + (uint64_t)(seconds * 1e9))
+        ;
     double spent = (double)(now() - start) / 1e9;
     uint64_t counted = answered;
     for (going_on = 0; is_waiting(all, count);)

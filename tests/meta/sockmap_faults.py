@@ -144,7 +144,7 @@ FAULTS = (
     ),
     Fault(
         "fails-when-a-cgroup-is-full",
-        (("	return is_near_limit(reader, size);\n", "	return 0;\n"),),
+        (("	return is_near_limit(flow, size);\n", "	return 0;\n"),),
         lambda world: refusals.overrun_with_little_memory(world, PATIENCE),
     ),
     Fault("naive", (), _integrity, (("NAIVE", "1"),)),
