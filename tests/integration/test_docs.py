@@ -169,6 +169,11 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
 
+def test_table_of_broken_dataplanes_is_that_of_the_faults_and_of_what_was_measured() -> None:
+    written = runpy.run_path(str(ROOT / "docs/reference/write_faults.py"))["page"]()
+    assert (ROOT / "docs/reference/faults.md").read_text() == written, "run docs/reference/write_faults.py"
+
+
 def test_list_of_expectations_is_that_of_the_files() -> None:
     written = runpy.run_path(str(ROOT / "docs/reference/write_expectations.py"))["page"]()
     assert (ROOT / "docs/reference/expectations.md").read_text() == written, "run docs/reference/write_expectations.py"
