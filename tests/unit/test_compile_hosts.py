@@ -31,7 +31,7 @@ from compile_world import workload as make_workload
 
 from lab.policy.compile import compile_snapshots
 from lab.policy.resources import Direction, Failsafe, FelixConfiguration, HostEndpoint, IpPool, Resources
-from lab.policy.snapshot import FailsafePort, PolicyId
+from lab.policy.snapshot import FailsafePort, NodeSettings, PolicyId
 
 A = make_workload("x/a", 1, {"app": "web"}, node="n1")
 N1, N2 = ("198.19.0.1", "198.19.0.2")
@@ -197,6 +197,10 @@ def test_settings_that_nobody_makes_are_felix_defaults():
     assert inbound == both | {(6, 22), (17, 68)}
     assert outbound == both | {(17, 53), (17, 67)}
     assert {failsafe.net for failsafe in found.failsafe_inbound} == {None}
+
+
+def test_settings_that_are_not_told_are_those_that_a_snapshot_has_by_itself():
+    assert replace(settings(), failsafe_inbound=(), failsafe_outbound=()) == NodeSettings()
 
 
 def test_settings_of_a_node_win_field_by_field():

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
 
 from lab.policy.read.calico_models import (
     GlobalNetworkPolicyModel,
@@ -70,7 +69,6 @@ def _policy(source: Source, kind: CalicoPolicyKind, model: _PolicyModel, namespa
     spec = model.spec
     of_hosts = spec if isinstance(spec, GlobalPolicySpec) else GlobalPolicySpec()
     source.read((*_SPEC, "tier"), dns_label, spec.tier or "default")
-    _check_order(source, spec.order)
     policy = CalicoPolicy(
         kind=kind,
         name=model.metadata.name,
@@ -130,11 +128,6 @@ def _types(source: Source, spec: PolicySpec) -> frozenset[Direction]:
     return frozenset({Direction.INGRESS, Direction.EGRESS} if spec.ingress else {Direction.EGRESS})
 
 
-def _check_order(source: Source, order: float | None) -> None:
-    if order is not None and not isfinite(order):
-        source.refuse((*_SPEC, "order"), "is not an order", allowed="a finite number")
-
-
 def read_network_set(source: Source, namespace: str | None) -> NetworkSet | None:
     """Read a NetworkSet, or with ``namespace`` None a GlobalNetworkSet; None when its shape is wrong."""
     model = source.check(NetworkSetModel)
@@ -162,7 +155,6 @@ def read_tier(source: Source, _: str | None) -> Tier | None:
         return None
     name, spec = model.metadata.name, model.spec
     source.read(("metadata", "name"), dns_label, name)
-    _check_order(source, spec.order)
     if name in _BUILT_IN_TIERS:
         order, action = _BUILT_IN_TIERS[name]
         if spec.order != order:

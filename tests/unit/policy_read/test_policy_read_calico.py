@@ -238,6 +238,13 @@ def test_network_of_the_other_family_is_told_behind_what_is_none(faults: Faults)
     ]
 
 
+@pytest.mark.parametrize("order", [".inf", "-.inf", ".nan", "1e999", f"1{'0' * 400}"])
+@pytest.mark.parametrize("kind", ["GlobalNetworkPolicy", "Tier"])
+def test_order_without_end_is_no_number(faults: Faults, kind: str, order: str) -> None:
+    (told,) = faults(resource(kind, f"order: §{order}"))
+    assert told.startswith("spec.order must be a number, not the text")
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 90), (39, 90), (41, 90), (90, 0)])
 def test_long_selector_is_shown_around_its_error(load: Load, before: int, after: int) -> None:
     text = f"{'x' * before} = '{'y' * after}'"
