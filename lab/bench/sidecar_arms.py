@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from dataplanes.api import BpfSource
+from dataplanes.iptables import IptablesDataplane
 from dataplanes.sockmap import SockmapAccelerator
 from lab.bench.sidecar_load import Client, Load, LoadGenerator, Outcome, Protocol
 from lab.fabric.lab import Lab
@@ -124,10 +125,16 @@ def open_arm(name: str, topology: Topology, binary: Path) -> Iterator[Arm]:
 def _side(name: str, topology: Topology, binary: Path, stack: ExitStack, *, proxied: bool) -> _Side:
     kind, prepare = ARMS[name]
     lab = stack.enter_context(Lab(topology))
+    snapshot = compile_snapshots(topology, Resources())[_NODE]
+    # What goes over a veth passes the node, and a node has a dataplane: here one without policy, on every arm alike.
+    dataplane = IptablesDataplane(lab.nodes[_NODE])
+    stack.callback(dataplane.stop)
+    dataplane.start()
+    dataplane.apply(snapshot)
     accelerator = kind(lab.nodes[_NODE])
     stack.callback(accelerator.stop)
     accelerator.start()
-    accelerator.apply(compile_snapshots(topology, Resources())[_NODE])
+    accelerator.apply(snapshot)
     prepare(accelerator)
     if proxied:
         stack.enter_context(Mesh(lab, tls=False))
