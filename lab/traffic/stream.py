@@ -9,7 +9,6 @@ moment in which a flow fares otherwise is seen if it is longer than that, and of
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import socket
 import time
@@ -33,7 +32,8 @@ __all__ = ["Passage", "Stream", "Watch"]
 
 KINDS_OF_ID: Final = 64
 """Rounds whose packets have ids of their own; then they come again."""
-_BEGIN_SECONDS: Final = 10.0
+_BEGUN: Final = "begun"
+_PATIENCE_SECONDS: Final = 10.0
 _ETH_P_ALL: Final = 0x0003
 _SOL_PACKET: Final = 263
 _PACKET_IGNORE_OUTGOING: Final = 23
@@ -90,9 +90,10 @@ class Stream:
             _live(self._lab, self._watches, theirs, parent)
         theirs.close()
         self._child, self._link = pid, ours
-        if not ours.poll(_BEGIN_SECONDS) or ours.recv() != "begun":
+        word = self._hear()
+        if word != _BEGUN:
             self._end()
-            raise HostError("packets cannot be streamed here", next_step="see `policylab doctor`")
+            raise HostError("packets cannot be streamed here", value=word, next_step="see `policylab doctor`")
         return self
 
     def __exit__(
@@ -102,13 +103,20 @@ class Stream:
 
     def stop(self) -> tuple[Passage, ...]:
         """End the stream when all that is on its way has arrived; a passage for each watch, in order."""
-        self._link.send("stop")
-        if not self._link.poll(_BEGIN_SECONDS):
-            self._end()
-            raise HostError("the process that streams packets did not end", next_step="see `policylab doctor`")
-        told: tuple[Passage, ...] = pickle.loads(self._link.recv_bytes())  # noqa: S301 - our own child's
+        with suppress(OSError):  # it is gone already: that is told below
+            self._link.send("stop")
+        told = self._hear()
         self._end()
+        if not isinstance(told, tuple):
+            raise HostError("the stream of packets broke off", value=told, next_step="see `policylab doctor`")
         return told
+
+    def _hear(self) -> object:
+        """The next word of the other process, or why there is none."""
+        try:
+            return self._link.recv() if self._link.poll(_PATIENCE_SECONDS) else "nothing was heard of it"
+        except (EOFError, OSError):
+            return "its process is gone"
 
     def _check(self, watch: Watch) -> None:
         ends = (watch.flow.source, watch.flow.destination)
@@ -134,13 +142,14 @@ def _live(lab: Lab, watches: Sequence[Watch], link: Connection, parent: int) -> 
             streaming = _Streaming(lab, watches, stack, cpu)
             streaming.hold()
             streaming.round()
-            link.send("begun")
+            link.send(_BEGUN)
             while not link.poll(0) and os.getppid() == parent:
                 streaming.round()
-            link.send_bytes(pickle.dumps(streaming.passages()))
-            link.recv()  # the word to stop; then until the other side is gone
-            link.poll(_BEGIN_SECONDS)
+            link.send(streaming.passages())
             status = 0
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is for the other side
+        with suppress(OSError):
+            link.send(repr(error))
     finally:
         os._exit(status)
 

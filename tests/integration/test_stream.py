@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ import pytest
 from dataplanes.iptables import IptablesDataplane
 from lab.conformance.harness import Harness
 from lab.document import document_of, parse_documents
-from lab.errors import PolicyError, TopologyError
+from lab.errors import HostError, PolicyError, TopologyError
 from lab.policy.load import resources_of
 from lab.policy.resources import Resources
 from lab.topology import Flow
@@ -112,3 +113,12 @@ def test_only_ends_with_a_wire_of_their_own_are_watched(harness: Harness) -> Non
         pass
     with pytest.raises(TopologyError), Stream(harness.lab, [Watch(ALLOWED.flow, allowed=True, held=True)]):
         pass
+
+
+@pytest.mark.usefixtures("policy")
+def test_stream_that_breaks_off_is_an_error_and_no_verdict(harness: Harness) -> None:
+    with Stream(harness.lab, [DENIED]) as stream:
+        assert stream._child is not None
+        os.kill(stream._child, signal.SIGKILL)
+        with pytest.raises(HostError, match="broke off"):
+            stream.stop()
