@@ -14,9 +14,10 @@ import selectors
 import shlex
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from lab.conformance.kernel_jobs import Job
 from lab.conformance.minimum import held_to_minimum
 from lab.conformance.record import Record, Report
 from lab.errors import LabError
+from lab.fabric.finding import last_line
 from lab.fabric.machine.acceleration import accelerator
 from lab.fabric.machine.emulator import Hardware, Machine, start_machine
 from lab.fabric.machine.kernels import Kernel, get_kernel
@@ -39,6 +41,9 @@ AT_A_TIME: Final = 2
 """Machines; each has two CPUs."""
 SILENCE_SECONDS: Final = 900.0
 """Without a word: the machine hangs. An expectation takes seconds there, a generated scenario a minute or two."""
+CONNECT_SECONDS: Final = 300.0
+"""For ssh to be let in; an emulated machine takes some seconds, on a busy host a minute or two."""
+_PAUSE_SECONDS: Final = 0.05
 _MEMORY: Final = 2048
 _THERE: Final = "/run/policylab-report"
 _BOOT: Final = "kernel.runs-the-suite"
@@ -104,9 +109,10 @@ class _Runs:
         try:
             machine.wait_until_ready()
             self.tell(f"kernel {kernel.name}: {kernel.release} is up")
-            while waiting:
-                records += self._judge(machine, waiting[0])
-                del waiting[0]
+            with _connected(machine):
+                while waiting:
+                    records += self._judge(machine, waiting[0])
+                    del waiting[0]
         except LabError as error:
             self.tell(f"kernel {kernel.name}: {error}")
             records += [
@@ -140,6 +146,28 @@ class _Runs:
     def _told(self, machine: Machine, line: str) -> str:
         self.tell(f"kernel {machine.kernel.name}: {line}")
         return line
+
+
+@contextmanager
+def _connected(machine: Machine) -> Iterator[None]:
+    """Keep one connection for all commands: on a serial port the next would find what the last has left there."""
+    shared = machine.ssh_config.with_name(f"{machine.name}.ssh")
+    words = ["ssh", "-N", "-F", str(machine.ssh_config), machine.name]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as master:
+        try:
+            deadline = time.monotonic() + CONNECT_SECONDS
+            while not shared.exists():
+                if master.poll() is not None or time.monotonic() > deadline:
+                    raise machine.trouble(f"cannot be reached by ssh ({_last_words(master)})")
+                time.sleep(_PAUSE_SECONDS)
+            yield
+        finally:
+            master.kill()
+
+
+def _last_words(master: subprocess.Popen[bytes]) -> str:
+    master.kill()
+    return last_line(master.communicate()[1].decode(errors="replace")) or "it does not answer"
 
 
 def _ssh(machine: Machine, command: list[str]) -> list[str]:

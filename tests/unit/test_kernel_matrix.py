@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Machines:
         monkeypatch.setattr(kernel_matrix, "accelerator", lambda *_: "tcg")
         monkeypatch.setattr(kernel_matrix, "start_machine", self.start)
         monkeypatch.setattr(kernel_matrix, "_ssh", self.ssh)
+        monkeypatch.setattr(kernel_matrix, "_connected", lambda _: nullcontext())
 
     def close(self) -> None:
         """As programs are closed."""
