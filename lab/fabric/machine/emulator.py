@@ -25,7 +25,8 @@ BOOT_SECONDS: Final = 400.0
 """For a machine to say that it is up; under emulation 5 to 10 s are usual, on a busy host some minutes."""
 _PAUSE_SECONDS: Final = 0.05
 _READY: Final = "policylab: ready"
-_TAIL_LINES: Final = 15
+_TAIL_LINES: Final = 60
+"""Of the console: what a panic says first, its reason, stands some 45 lines before its end."""
 
 # $release, $modules, $name and $directory are put before it. The host's shell and tools run it, as the first process.
 _SCRIPT: Final = f"""
