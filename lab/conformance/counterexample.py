@@ -79,6 +79,9 @@ def investigate(
         if pool.accelerators and thorough:
             alone = labs.run(replace(kept.scenario, evidence=()), dataplane, unaccelerated=True)
     assert saved is not None  # noqa: S101  (the first repetition is recorded)
+    if not failed:  # it came and went: what was seen of it is all that there is to tell
+        kept, saved = bundle, first
+        write_bundle(directory, kept, saved, {})
     return Counterexample(kept, directory, saved, failed, repeats, alone)
 
 
