@@ -178,6 +178,12 @@ def test_wrong_policy_is_refused_at_its_place(faults: Faults, spec: str, fault: 
     assert told.startswith(fault)
 
 
+@pytest.mark.parametrize(("port", "advised"), [('"80"', True), ("80-", False)])
+def test_number_in_quotes_is_told_apart_from_a_wrong_name(faults: Faults, port: str, advised: bool) -> None:
+    (told,) = faults(policy(f"{{ingress: [{{ports: [{{port: §{port}}}]}}]}}"))
+    assert told.endswith("write a number without quotes") is advised
+
+
 @pytest.mark.parametrize("port", ["a", "a-b-1", "fifteen-letters", "1a", "80-http"])
 def test_port_name_of_the_iana_form_is_read(load: Load, port: str) -> None:
     (rule,) = read(load, f"{{ingress: [{{ports: [{{port: {port}}}]}}]}}").ingress
