@@ -88,6 +88,7 @@ class _Trip:
         self._packet = packet
         self._target = target
         self._hop = 0
+        self._is_outer = False
         self._translated: set[str] = set()
 
     def begin(self, source: End) -> None:
@@ -195,12 +196,12 @@ class _Trip:
         """
         inner = self._packet
         here, there = (self._paths.own_location(name, inner.family) for name in (node, other))
-        self._packet = Packet(inner.family, UDP, here, there, None, TUNNEL_PORT, None)
+        self._packet, self._is_outer = Packet(inner.family, UDP, here, there, None, TUNNEL_PORT, None), True
         self._ask_host(Hook.UNTRACKED, Direction.EGRESS, node, ETH0)
         self._hop += 1
         self._ask_host(Hook.UNTRACKED, Direction.INGRESS, other, ETH0)
         self._ask_host(Hook.PRE_DNAT, Direction.INGRESS, other, ETH0)
-        self._packet = inner
+        self._packet, self._is_outer = inner, False
         self._arrive(other, TUNNEL_INTERFACES[inner.family])
 
     def _is_tunnelled(self) -> bool:
@@ -285,7 +286,7 @@ class _Trip:
         else:
             party = endpoints.every_other(node) if interface is None else endpoints.on(node, interface)
         if party is not None:
-            self.steps.append(Stage(hook, direction, party, node, self._packet, self._hop))
+            self.steps.append(Stage(hook, direction, party, node, self._packet, self._hop, self._is_outer))
 
     def _rule(self, title: str, verdict: Verdict, *, unless_tracked: bool = False) -> None:
         self.steps.append(Ruling(title, verdict, self._hop, unless_tracked))

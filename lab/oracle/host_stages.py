@@ -18,7 +18,10 @@ _EARLY = frozenset({Hook.UNTRACKED, Hook.PRE_DNAT})
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An endpoint's policy at one hook. ``packet`` is as it looks there; ``hop`` counts passages through nodes."""
+    """An endpoint's policy at one hook. ``packet`` is as it looks there; ``hop`` counts passages through nodes.
+
+    ``is_outer``: that packet is the nodes' own, and what is sent goes within it.
+    """
 
     hook: Hook
     direction: Direction
@@ -26,9 +29,12 @@ class Stage:
     node: str
     packet: Packet
     hop: int
+    is_outer: bool = False
 
     def between(self, source_port: int | None, port: int | None) -> Stage:
-        """The same stage of a packet between other ports."""
+        """The same stage of a packet between other ports, which do not show on the outside of a tunnel."""
+        if self.is_outer:
+            return self
         packet = self.packet.between(source_port, port)
         return Stage(self.hook, self.direction, self.party, self.node, packet, self.hop)
 
