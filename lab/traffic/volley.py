@@ -85,16 +85,22 @@ class Volley:
 
 
 def epochs_of(flows: Sequence[Flow]) -> list[list[int]]:
-    """Places of flows, split so that no epoch holds two flows of which conntrack takes one for the other's reply."""
+    """Places of flows, split so that no epoch holds two of which conntrack takes one for the other's reply.
+
+    Nor two that masquerading could make one of: where there are no ports, nothing else is left to tell them apart
+    once both have their node's address, and conntrack refuses the second.
+    """
     careful, free = _parted(flows)
     closed: list[list[int]] = []
     filling: list[tuple[set[Tuple], list[int]]] = []
     for place in careful:
         forward, backward = _tuples(flows[place])
-        epoch = next((epoch for epoch in filling if backward not in epoch[0] or backward == forward), None)
+        shared = set(_from_anybody(flows[place]))
+        apart = shared | {backward}
+        epoch = next((epoch for epoch in filling if forward in epoch[0] or apart.isdisjoint(epoch[0])), None)
         if epoch is None:
             filling.append(epoch := (set(), []))
-        epoch[0].add(forward)
+        epoch[0].update((forward, *shared))
         epoch[1].append(place)
         if len(epoch[1]) == EPOCH:
             filling.remove(epoch)
@@ -115,7 +121,7 @@ def _parted(flows: Sequence[Flow]) -> tuple[list[int], list[int]]:
     free: list[int] = []
     for place, flow in enumerate(flows):
         if flow.port is None:
-            may_be = flow.protocol not in (ICMP, ICMPV6)
+            may_be = not _has_identifier(flow)
         else:
             may_be = flow.port in source_ports and (flow.source_port or DEFAULT_SOURCE_PORT) in ports
         (careful if may_be else free).append(place)
@@ -141,12 +147,23 @@ def _tuples(flow: Flow) -> tuple[Tuple, Tuple]:
     """
     source, destination = flow.source, flow.destination
     source_port, port = 0, 0
-    if flow.protocol in (ICMP, ICMPV6):
+    if _has_identifier(flow):
         port = -1
     elif flow.port is not None:
         source_port, port = flow.source_port or DEFAULT_SOURCE_PORT, flow.port
     kind = (flow.protocol, flow.family)
     return (*kind, source, source_port, destination, port), (*kind, destination, port, source, source_port)
+
+
+def _has_identifier(flow: Flow) -> bool:
+    """Whether conntrack looks at the identifier of ICMP: to it, that of the other family is but a number."""
+    return (flow.protocol, flow.family) in ((ICMP, 4), (ICMPV6, 6))
+
+
+def _from_anybody(flow: Flow) -> Iterator[Tuple]:
+    """What conntrack would know a flow without ports by, whoever it came from."""
+    if flow.port is None and not _has_identifier(flow):
+        yield flow.protocol, flow.family, "", 0, flow.destination, 0
 
 
 def load_batches(

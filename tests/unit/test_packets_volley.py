@@ -38,15 +38,30 @@ def test_no_epoch_holds_a_flow_and_its_reply(chosen: list[Flow]) -> None:
 
 
 @given(chosen=st.lists(flows(), max_size=30))
-def test_every_flow_is_in_exactly_one_epoch_and_two_suffice(chosen: list[Flow]) -> None:
+def test_no_epoch_holds_two_flows_that_masquerading_makes_one_of(chosen: list[Flow]) -> None:
+    for epoch in epochs_of(chosen):
+        senders: dict[tuple[object, ...], set[str]] = {}
+        for flow in (chosen[place] for place in epoch if chosen[place].port is None):
+            senders.setdefault((flow.protocol, flow.family, flow.destination), set()).add(flow.source)
+        assert all(len(each) == 1 for each in senders.values())
+
+
+@given(chosen=st.lists(flows(), max_size=30))
+def test_every_flow_is_in_exactly_one_epoch_and_few_suffice(chosen: list[Flow]) -> None:
     epochs = epochs_of(chosen)
     assert sorted(place for epoch in epochs for place in epoch) == list(range(len(chosen)))
-    assert len(epochs) <= 2
+    # Without ports a flow stands apart from its reply and from those of two others to the same end.
+    assert len(epochs) <= (2 if all(flow.port is not None for flow in chosen) else 4)
 
 
 def test_echo_requests_of_both_ways_share_an_epoch() -> None:
     there, back = (Flow(*ends, 1, None, 4, icmp=IcmpHeader(8, 0)) for ends in (("a", "b"), ("b", "a")))
     assert epochs_of([there, back]) == [[0, 1]]
+
+
+def test_icmp_of_the_other_family_is_but_a_number() -> None:
+    one, other = (Flow(source, "c", 58, None, 4, icmp=IcmpHeader(128, 0)) for source in ("a", "b"))
+    assert epochs_of([one, other]) == [[0], [1]]
 
 
 def test_no_epoch_holds_more_entries_than_conntrack_is_trusted_with() -> None:
