@@ -147,7 +147,8 @@ def test_conformance_of_one_that_does_not_even_start_ends_1(tmp_path: Path, plug
 
 
 def test_suite_goes_on_after_one_that_ends_its_process_and_gives_up_at_last(tmp_path: Path, plugins: Path) -> None:
-    ended = suite(tmp_path, plugins, "--dataplane", "dies", "-k", "control or tier.order.lower or tier.missing or rule.order")
+    meant = "control or tier.order.lower or tier.missing or rule.order"
+    ended = suite(tmp_path, plugins, "--dataplane", "dies", "-k", meant)
     assert ended.returncode == 1
     told = details(tmp_path, "dies")
     lost = [text for text in told.values() if "was ended with status 0, while it was in dies: apply()" in text]
