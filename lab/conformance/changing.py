@@ -87,7 +87,9 @@ class Changing:
 
     def summary(self) -> str:
         """What was covered, in one line."""
-        return f"{self.seen['courses']} courses: {self.seen['steps']} steps, {self.seen['packets']} packets meanwhile"
+        seen = self.seen
+        lone = f", {seen['lone']} of them astray alone" if seen["lone"] else ""
+        return f"{seen['courses']} courses: {seen['steps']} steps, {seen['packets']} packets meanwhile{lone}"
 
     def _check(self, course: Course) -> None:
         self.seen["courses"] += 1
@@ -118,6 +120,7 @@ class Changing:
         except DataplaneError as error:
             self._fail(scenario, Outcome(Results(()), error=error))
         self.seen["packets"] += seen.packets
+        self.seen["lone"] += seen.lone
         if not seen.results.conformant:
             watched = replace(scenario, flows=(), watched=tuple(scenario.flows[place] for place in places))
             self._fail(watched, Outcome(seen.results, seen.observations, moments=tuple(seen.moments)))

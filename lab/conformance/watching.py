@@ -54,6 +54,8 @@ class Watched:
     moments: list[str] = field(default_factory=list)
     packets: int = 0
     """How many were sent meanwhile."""
+    lone: int = 0
+    """How many fared otherwise, each alone: they were under way when the kernel changed over."""
 
     @property
     def results(self) -> Results:
@@ -107,8 +109,9 @@ def watch(
         row, observation = _judged(flow, wrong[0] if wrong else met[0])
         rows.append(row)
         observations.append(observation)
-    packets = sum(passage.rounds for met in seen.values() for passage in met)
-    return Watched(tuple(rows), tuple(observations), moments, packets)
+    every = [passage for met in seen.values() for passage in met]
+    packets, lone = sum(passage.rounds for passage in every), sum(passage.lone for passage in every)
+    return Watched(tuple(rows), tuple(observations), moments, packets, lone)
 
 
 def _changed(harness: Harness, watches: Sequence[Watch], change: _Change) -> tuple[tuple[Passage, ...], list[str]]:

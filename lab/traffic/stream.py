@@ -58,13 +58,19 @@ class Watch:
 class Passage:
     """What became of a watched flow. Times are those of the monotonic clock, in nanoseconds, before and after sending.
 
-    ``wrong`` are the rounds in which it fared otherwise than it must. ``trouble`` tells why nothing can be said.
+    ``wrong`` are the rounds, two or more in a row, in which it fared otherwise than it must; ``lone`` counts those that
+    did so between two that did not. ``trouble`` tells why nothing can be said.
+
+    A lone one says nothing of the dataplane: a packet that is under way while the kernel puts a transaction in force
+    may meet rules of before and sets, maps or hooks of after (nf_tables takes its generation when a hook begins, and
+    looks at it anew in each set).
     """
 
     watch: Watch
     rounds: int
     wrong: tuple[tuple[int, int], ...]
     trouble: str = ""
+    lone: int = 0
 
 
 class Stream:
@@ -211,10 +217,12 @@ class _Streaming:
 
     def _passage(self, watch: Watch, arrived: Sequence[int], trouble: str) -> Passage:
         rounds = range(len(self._times))
-        wrong = sorted(set(rounds) - set(arrived)) if watch.allowed else sorted(set(arrived))
+        strayed = set(rounds) - set(arrived) if watch.allowed else set(arrived)
+        wrong = sorted(number for number in strayed if not strayed.isdisjoint((number - 1, number + 1)))
         # What arrived cannot be a loss.
         doubt = trouble if watch.allowed and wrong else ""
-        return Passage(watch, len(rounds), tuple(self._times[number] for number in wrong), doubt)
+        times = tuple(self._times[number] for number in wrong)
+        return Passage(watch, len(rounds), times, doubt, lone=len(strayed) - len(wrong))
 
     def _arrivals(self) -> Iterator[tuple[int, int]]:
         """(Round modulo KINDS_OF_ID, place of the flow) of all that has come out at the ends that it was sent to."""
