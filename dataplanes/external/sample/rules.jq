@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# A snapshot, as policylab sends it, to a script for nft. One chain for each tier of each endpoint and direction: to allow
-# is to return from it, to pass is to go on to the next, and what nobody decides is dropped or goes on to the next.
+# A snapshot, as policylab sends it, to a script for nft. One chain for each tier of each endpoint and direction, which
+# the endpoint's own asks one after another (nft lets at most 16 lead on to each other): to allow is to return with a bit
+# of the packet's mark, to pass is to return without, and what nobody decides is dropped or left to the next.
 
 def quoted: "\"" + . + "\"";
 def list: "{ " + join(", ") + " }";
@@ -47,9 +48,11 @@ def icmp($f; $not):
 def impossible($f):
   (.source, .destination) | .nets != [] and (.nets | of_family($f)) == [];
 
-def verdict($next): {Allow: "return", Deny: "drop", Pass: "goto \($next)"}[.];
+def marked: "meta mark & 0x10000 != 0";
+def unmark: "    meta mark set meta mark & 0xfffeffff";
+def verdict: {Allow: "meta mark set meta mark | 0x10000 return", Deny: "drop", Pass: "return"}[.];
 
-def rule($sets; $next):
+def rule($sets):
   . as $rule
   | select(.action != "Log")
   | (4, 6) as $f
@@ -62,22 +65,24 @@ def rule($sets; $next):
       (.not_icmp | select(. != null) | icmp($f; "!= ")) ] as $first
   | (.source | side("s"; $sets; $f))[] as $from
   | (.destination | side("d"; $sets; $f))[] as $to
-  | ($first + $from + $to + ["counter", ($rule.action | verdict($next))]) | "    " + join(" ");
+  | ($first + $from + $to + ["counter", ($rule.action | verdict)]) | "    " + join(" ");
 
 def chain: "  chain \(.name) {", .rules[], "  }";
 
-# The chains of one endpoint in one direction: tiers that have policies there, then profiles.
+# The chains of one endpoint in one direction: its tiers that have policies there, its profiles, and what asks them in turn.
 def endpoint($snapshot; $sets; $direction; $number):
   "\($direction[0:2])\($number)" as $base
   | (.tiers | map(select(.[$direction] != []))) as $tiers
-  | ({name: "\($base)t\($tiers | length)",
+  | ({name: "\($base)p",
       rules: (([.profiles[] as $name | ($snapshot.profiles | map(select(.name == $name)))
-                | if . == [] then ["    drop"] else [.[0][$direction][] | rule($sets; "nowhere")] end] | add // [])
+                | if . == [] then ["    drop"] else [.[0][$direction][] | rule($sets)] end] | add // [])
               + ["    counter drop"])}),
-    ($tiers | to_entries[] | "\($base)t\(.key + 1)" as $next | .key as $key | .value as $tier
+    ($tiers | to_entries[] | .key as $key | .value as $tier
      | {name: "\($base)t\($key)",
-        rules: ([$tier[$direction][] as $id | $snapshot.policies[] | select(.policy_id == $id) | .[$direction][] | rule($sets; $next)]
-                + [if $tier.pass_by_default then "    goto \($next)" else "    counter drop" end])})
+        rules: ([$tier[$direction][] as $id | $snapshot.policies[] | select(.policy_id == $id) | .[$direction][] | rule($sets)]
+                + [if $tier.pass_by_default then empty else "    counter drop" end])}),
+    {name: $base,
+     rules: ([unmark] + [$tiers | to_entries[] | "    jump \($base)t\(.key)", "    \(marked) return"] + ["    goto \($base)p"])}
   | chain;
 
 .snapshot as $snapshot
@@ -93,7 +98,8 @@ def endpoint($snapshot; $sets; $direction; $number):
   "    ct state established,related accept",
   (if $snapshot.settings.allow_ipip_from_workloads then empty else "    iifname \"cali*\" meta l4proto 4 counter drop" end),
   (if $snapshot.settings.allow_vxlan_from_workloads then empty else "    iifname \"cali*\" udp dport \($snapshot.settings.vxlan_port) counter drop" end),
-  ($endpoints[] | "    iifname \(.value.interface | quoted) jump eg\(.key)t0"),
-  ($endpoints[] | "    oifname \(.value.interface | quoted) jump in\(.key)t0"),
+  ($endpoints[] | "    iifname \(.value.interface | quoted) jump eg\(.key)"),
+  ($endpoints[] | "    oifname \(.value.interface | quoted) jump in\(.key)"),
+  "    iifname \"cali*\"" + unmark, "    oifname \"cali*\"" + unmark,
   "  }",
   "}"
