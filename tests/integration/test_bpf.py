@@ -142,7 +142,7 @@ def test_refusal_of_the_verifier_names_the_line_that_reads_too_far() -> None:
 def test_name_that_the_source_does_not_have_is_refused_with_those_it_has() -> None:
     with pytest.raises(BpfError, match="allowed: always_drop, always_shot, by_constants, by_first_byte"):
         load(BpfSource(TRIAL), {"nothing": ProgramKind.XDP})
-    with pytest.raises(BpfError, match="allowed: listed, notes, seen"):
+    with pytest.raises(BpfError, match="allowed: listed, notes, row, seen"):
         load(BpfSource(TRIAL), XDP, sizes={"list": 1})
 
 
