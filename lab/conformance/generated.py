@@ -32,8 +32,6 @@ from lab.topology.shipped import shipped_policies
 
 __all__ = ["DRAWS", "POLICIES", "PROFILES", "REQUESTS", "SHIPPED", "Draws", "Generated"]
 
-_ROUND: Final = 200
-"""Examples that are drawn in one go: Hypothesis remembers each as long as that lasts, and a night is long."""
 LAB_LIFE: Final = 6
 """Scenarios that share a lab: its whole past is told with one that fails only because of it."""
 
@@ -117,15 +115,6 @@ class Generated:
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
         chosen = self.draws.settings(profile)
-        for done in range(0, chosen.max_examples, _ROUND):
-            failure = self._hold_round(
-                settings(chosen, max_examples=min(_ROUND, chosen.max_examples - done)), profile, topology
-            )
-            if failure is not None:
-                return failure
-        return None
-
-    def _hold_round(self, chosen: settings, profile: str, topology: Topology | None) -> str | None:
         declared = self.dataplane.capabilities | self.draws.capabilities
         drawn_from = None if chosen.derandomize else random.getrandbits(64)  # told in the bundle
 
