@@ -190,6 +190,11 @@ INLINE int find_peer(struct flow *flow)
 	return 1;
 }
 
+INLINE int is_waited_for(u64 socket)
+{
+	return word(socket + MEMBER_WAITERS) != socket + MEMBER_WAITERS;
+}
+
 // Whether somebody may be in the middle of a recv() that began with bytes of TCP: such a call would not look at
 // redirected ones. Who never sleeps in recv() holds the socket's lock from the first byte on, and a redirect waits.
 INLINE int has_reader(u64 peer)
@@ -200,7 +205,8 @@ INLINE int has_reader(u64 peer)
 		return 1;
 	if (half(file + MEMBER_FILE_FLAGS) & FILE_NONBLOCK)
 		return 0;
-	return word(socket + MEMBER_WAITERS) != socket + MEMBER_WAITERS || half(peer + MEMBER_LOCK_OWNED);
+	// It owns the lock, or waits, or both in between. Asked once each, one who goes from one to the other is missed.
+	return is_waited_for(socket) || half(peer + MEMBER_LOCK_OWNED) || is_waited_for(socket);
 }
 
 #ifdef MEMBER_GROUP

@@ -169,15 +169,7 @@ def flicker(sockmap: World, shape: Shape, patience: int = PATIENCE) -> None:
     assert counted["upgrades"] > 20
 
 
-# An open fault of the accelerator: see "A fault that is known" in docs/design/sockmap.md. Whether it shows is chance.
-SWITCHED_WHILE_WAITING = pytest.mark.xfail(
-    strict=False, reason="while it is switched, bytes seldom arrive otherwise than sent"
-)
-
-
-@pytest.mark.parametrize(
-    "shape", [pytest.param(WAITING, id="waiting", marks=SWITCHED_WHILE_WAITING), pytest.param(OVERRUN, id="overrun")]
-)
+@pytest.mark.parametrize("shape", [pytest.param(WAITING, id="waiting"), pytest.param(OVERRUN, id="overrun")])
 def test_conversations_survive_a_switch_that_goes_off_and_on(sockmap: World, shape: Shape) -> None:
     flicker(sockmap, shape)
 
