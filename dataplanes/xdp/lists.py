@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
@@ -21,7 +22,7 @@ from dataplanes.xdp.v4 import V4Tables, v4_constants, v4_sizes
 from dataplanes.xdp.v6 import V6Tables, v6_constants, v6_sizes
 from dataplanes.xdp.words import words_of
 
-__all__ = ["Kind", "SourceList"]
+__all__ = ["Kind", "SourceList", "value_limit"]
 
 # From how many networks on flat tables are faster than a trie; those of IPv4 take 2 MB at least.
 _MANY: Final = 32
@@ -36,6 +37,21 @@ _MAPS: Final = {
 }
 _FULL_SIZE: Final = {"v4_blocks": LAYOUT["V4_BLOCK_WORDS"], "v6_top": LAYOUT["V6_TOP"]}
 _KINDS: Final = {"v6_top": np.uint16}
+# What one entry of a map takes; of those that are not here, 8 bytes at most.
+_ENTRY_BYTES: Final = {
+    "v4_slots": 4 * LAYOUT["V4_SLOTS_EACH"],
+    "v4_more": 4 * LAYOUT["V4_SLOTS_EACH"],
+    "v6_lines": 8 * LAYOUT["V6_LINE_WORDS"],
+    "v6_more": 8 * LAYOUT["V6_LINE_WORDS"],
+    "v6_hosts": 16 * LAYOUT["V6_HOSTS_EACH"],
+}
+_SMALL_VALUES: Final = 4 << 20
+"""Bytes of the largest value that an array may have (KMALLOC_MAX_SIZE) before Linux 6.0."""
+
+
+def value_limit(release: str) -> int | None:
+    """The largest value of an array that a kernel takes, in bytes; None where it takes any."""
+    return _SMALL_VALUES if int(release.partition(".")[0]) < 6 else None
 
 
 class Kind(IntEnum):
@@ -66,8 +82,8 @@ class SourceList:
 
     def __init__(self, version: Literal[4, 6], prefixes: Collection[Prefix], forced: Kind | None = None) -> None:
         self.version = version
-        self.kind = Kind.suiting(len(prefixes)) if forced is None else forced
         self._prefixes = prefixes
+        self.kind = self._suiting(value_limit(platform.release())) if forced is None else forced
         self._factors = Factors.drawn()
         self._table: _Table | None = None
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -77,11 +93,7 @@ class SourceList:
 
     def sizes(self) -> dict[str, int]:
         """How many entries each map must have; of what is not used, one."""
-        sizes = dict.fromkeys(_MAPS[self.version], 1)
-        if self.kind is Kind.FLAT:
-            sizes |= v4_sizes(self._prefixes) if self.version == 4 else v6_sizes(self._prefixes)
-            sizes |= {name: size for name, size in _FULL_SIZE.items() if name in sizes}
-        return sizes
+        return self._flat_sizes() if self.kind is Kind.FLAT else dict.fromkeys(_MAPS[self.version], 1)
 
     def constants(self, sizes: Mapping[str, int]) -> dict[int, int]:
         """What stands in a program for this list, in maps of these sizes."""
@@ -128,6 +140,18 @@ class SourceList:
         lost = [each for start in range(0, len(known), _CHUNK) for each in table.lost(known[start : start + _CHUNK])]
         self._seal = None if lost else seal
         return lost
+
+    def _suiting(self, limit: int | None) -> Kind:
+        """The way of looking up for so many networks; a trie where the kernel takes no tables so large."""
+        kind = Kind.suiting(len(self._prefixes))
+        if kind is Kind.TRIE or limit is None:
+            return kind
+        largest = max(size * _ENTRY_BYTES.get(name, 8) for name, size in self._flat_sizes().items())
+        return kind if largest <= limit else Kind.TRIE
+
+    def _flat_sizes(self) -> dict[str, int]:
+        sizes = v4_sizes(self._prefixes) if self.version == 4 else v6_sizes(self._prefixes)
+        return sizes | {name: _FULL_SIZE[name] for name in _MAPS[self.version] if name in _FULL_SIZE}
 
     def _sum(self) -> int | None:
         """A checksum of what stands in flat tables, for which a million networks take some hundredths of a second."""
