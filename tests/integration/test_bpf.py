@@ -31,7 +31,9 @@ from lab.fabric.bpf import (
     attach_tc,
     compiler,
     load,
+    maps,
 )
+from lab.fabric.bpf.syscall import ENOTSUPP, Command, bpf
 from lab.fabric.lab import Lab
 from lab.topology import Topology
 from lab.topology.load import load_topology
@@ -158,6 +160,24 @@ def test_map_gives_back_what_was_set_and_forgets_what_was_deleted() -> None:
     assert numbers.delete(keys[3])
     assert not numbers.delete(keys[3])
     assert numbers.get(keys[3]) is None
+    numbers.close()
+
+
+def test_keys_are_set_one_by_one_where_the_kernel_takes_no_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before Linux 5.14 with tries, which the kernel matrix has."""
+    numbers = BpfMap(MapDefinition("numbers", MapKind.HASH, 4, 4, 2))
+
+    def refuse(command: Command, attributes: bytearray) -> int:
+        if command is Command.MAP_UPDATE_BATCH:
+            raise OSError(ENOTSUPP, "Unknown error 524")
+        return bpf(command, attributes)
+
+    monkeypatch.setattr(maps, "bpf", refuse)
+    keys = [struct.pack("=I", each) for each in range(3)]
+    numbers.set_many(keys[:2], keys[:2])
+    assert [numbers.get(each) for each in keys] == [*keys[:2], None]
+    with pytest.raises(BpfError, match="at most 2 entries"):
+        numbers.set_many(keys, keys)
     numbers.close()
 
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 from lab.errors import BpfError
 from lab.fabric.bpf.maps import BpfMap
 from lab.fabric.bpf.programs import BpfProgram
-from lab.fabric.bpf.syscall import Command, bpf, info
+from lab.fabric.bpf.syscall import ENOTSUPP, Command, bpf, info
 from lab.fabric.netlink import Message, Netlink, attributes
 
 __all__ = [
@@ -39,8 +39,6 @@ _ATTACH: Final = struct.Struct("=IIII")
 
 _BPF_XDP: Final = 37
 _BPF_TCX_INGRESS: Final = 46
-# The kernel's own number for "not supported"; it has no name in errno.
-_ENOTSUPP: Final = 524
 
 _RTM_GETLINK: Final = 18
 _IFLA_XDP: Final = 43
@@ -145,7 +143,7 @@ def attach_xdp(program: BpfProgram, interface: str, mode: XdpMode | None = None)
         try:
             return XdpLink(program, ifindex, each)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, _ENOTSUPP, errno.EINVAL):
+            if error.errno not in (errno.EOPNOTSUPP, ENOTSUPP, errno.EINVAL):
                 raise _not_attached(program, interface, f"{each.value}: {_said(error)}") from error
             refusals.append(f"{each.value}: {_said(error)}")
     raise _not_attached(program, interface, "; ".join(refusals))
@@ -200,7 +198,7 @@ def resident_xdp(interface: str) -> Resident | None:
 
 
 def _said(error: OSError) -> str:
-    return "not supported" if error.errno == _ENOTSUPP else error.strerror or str(error)
+    return "not supported" if error.errno == ENOTSUPP else error.strerror or str(error)
 
 
 def _not_attached(program: BpfProgram, place: str, why: str) -> BpfError:

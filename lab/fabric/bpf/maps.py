@@ -16,7 +16,7 @@ from typing import Final
 
 from lab.errors import BpfError
 from lab.fabric.bpf.btf import load_value_type
-from lab.fabric.bpf.syscall import Command, address_of, bpf
+from lab.fabric.bpf.syscall import ENOTSUPP, Command, address_of, bpf
 
 __all__ = ["MAP_MMAPABLE", "MAP_NO_PREALLOC", "BpfMap", "MapDefinition", "MapKind"]
 
@@ -127,7 +127,10 @@ class BpfMap:
             at = address_of(key)
 
     def set_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Set many keys in one system call (Linux 5.6); raises BpfError telling how many were set before it failed."""
+        """Set many keys in one system call; raises BpfError telling how many were set before it failed.
+
+        Where the kernel cannot do that with this kind of map (tries before Linux 5.14), one after another.
+        """
         if not keys:
             return
         all_keys, all_values = bytearray(b"".join(keys)), bytearray(b"".join(values))
@@ -136,6 +139,10 @@ class BpfMap:
         try:
             bpf(Command.MAP_UPDATE_BATCH, request)
         except OSError as error:
+            if error.errno == ENOTSUPP:
+                for key, value in zip(keys, values, strict=True):
+                    self.set(key, value)
+                return
             done = _BATCH.unpack(request)[4]
             raise self._refused(f"{len(keys)} keys at once, after {done} of them", error) from error
 

@@ -12,7 +12,10 @@ from typing import Final
 
 from lab.errors import HostError
 
-__all__ = ["Command", "address_of", "bpf", "info"]
+__all__ = ["ENOTSUPP", "Command", "address_of", "bpf", "info"]
+
+ENOTSUPP: Final = 524
+"""The kernel's own number for "not supported"; it has no name in errno."""
 
 # The number of bpf(2) by machine (asm/unistd.h); the generic table is 280.
 _NUMBERS: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
