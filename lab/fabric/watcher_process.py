@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["CONTAINERS", "EMPTY", "KILL", "REMOVE", "main"]
+__all__ = ["CONTAINERS", "EMPTY", "KILL", "REMOVE", "main", "take_files"]
 
 KILL: Final = b"kill"
 """With one descriptor: a process."""
@@ -59,7 +59,7 @@ def main() -> int:
     # What runs goes first: it may still write into what is removed.
     complaints = [
         complaint
-        for kind, take_away in ((CONTAINERS, _take_containers), (EMPTY, _take_cgroup), (REMOVE, _take_files))
+        for kind, take_away in ((CONTAINERS, _take_containers), (EMPTY, _take_cgroup), (REMOVE, take_files))
         for thing in things
         if thing.startswith(kind) and (complaint := _tried(take_away, thing[len(kind) :]))
     ]
@@ -109,13 +109,26 @@ def _members(cgroup: Path) -> list[int]:
     return [int(line) for line in (cgroup / "cgroup.procs").read_text(encoding="ascii").split()]
 
 
-def _take_files(thing: bytes) -> str:
+def take_files(thing: bytes) -> str:
+    """Remove a file or a directory, though programs that end may still remove or make something in it."""
     path = Path(os.fsdecode(thing))
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    deadline = time.monotonic() + _SECONDS
+    while path.is_dir() and not path.is_symlink():
+        try:
+            shutil.rmtree(path, onerror=_unless_gone)
+        except OSError as error:
+            # A program that has lost its peer may still put something there.
+            if error.errno != errno.ENOTEMPTY or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+    path.unlink(missing_ok=True)
     return ""
+
+
+def _unless_gone(_: object, __: str, raised: tuple[type[BaseException], BaseException, object]) -> None:
+    """Go on when something has gone by itself: programs remove their sockets when they end."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
 
 
 class _Daemon(http.client.HTTPConnection):

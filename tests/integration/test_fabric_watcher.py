@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The watcher takes away what it was told of, whatever becomes of the one who told it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import HostError
+from lab.fabric import watcher_process
 from lab.fabric.cgroup import cgroup_home, make_cgroup
 from lab.fabric.watcher import Watcher
 
@@ -79,3 +81,29 @@ def test_what_cannot_be_taken_away_is_told_and_the_rest_goes(tmp_path: Path, cap
         (tmp_path / "file").write_text("x")
     assert f"{tmp_path}/docker.sock policylab.lab=x could not be taken away" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["one goes by itself", "one more comes"])
+def test_directory_goes_though_programs_that_end_still_change_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    directory = tmp_path / "made"
+    directory.mkdir()
+    for name in ("a", "b"):
+        (directory / name).touch()
+    done: list[str] = []
+
+    def meanwhile(name: str, **given: int) -> None:
+        unlink(name, **given)
+        if not done:
+            done.append(name)
+            if what == "one goes by itself":
+                next(directory.iterdir()).unlink()
+            else:
+                (directory / "late").touch()
+
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", meanwhile)
+    assert watcher_process.take_files(os.fsencode(directory)) == ""
+    assert list(tmp_path.iterdir()) == []
+    assert done
