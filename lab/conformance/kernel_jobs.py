@@ -22,7 +22,12 @@ __all__ = ["CALL_SECONDS", "FilesRun", "Job", "SuiteRun", "requests_of"]
 
 CALL_SECONDS: Final = 240.0
 """How long a plugin may take for one call at least; without KVM a machine is very slow."""
-_PROMISES: Final = "test_promise_is_kept"
+_PROMISES: Final = (
+    *("plugin.stop.leaves-nothing", "plugin.apply.touches-nothing-foreign", "plugin.evidence.makes-sense"),
+    *("plugin.start.takes-over", "plugin.acceleration"),
+)
+"""Those that accelerators can break; the others are about the dataplane beneath."""
+_REHEARSED: Final = "control.no-policy"
 
 
 class Job(Protocol):
@@ -39,6 +44,10 @@ class Job(Protocol):
 
     def command(self, report: str) -> list[str]:
         """Its words; ``report`` is the directory there."""
+        ...
+
+    def rehearsal(self, report: str) -> list[str] | None:
+        """The words of a run on this host that fills the caches which machines see; None where there is none."""
         ...
 
     def records(self, report: Path) -> Iterator[Record]:
@@ -80,6 +89,13 @@ class SuiteRun:
             *([] if request.topology is None else ["--topology", str(request.topology.resolve())]),
         ]
 
+    def rehearsal(self, report: str) -> list[str] | None:
+        """One short expectation: then Python has kept all modules, and BPF for any kernel is compiled.
+
+        In an emulated machine both take half a minute and more.
+        """
+        return replace(self, request=replace(self.request, level=None, only=_REHEARSED, topology=None)).command(report)
+
     def records(self, report: Path) -> Iterator[Record]:
         """What a report.json tells of its columns."""
         told: dict[str, Any] = json.loads((report / REPORT).read_text(encoding="utf-8"))
@@ -114,6 +130,10 @@ class FilesRun:
         words = (sys.executable, "-m", "pytest", "-v", "-n", "0", "-p", "no:cacheprovider", "--timeout", "0", str(file))
         return ["sh", "-c", 'cd "$0" && exec "$@"', str(file.parent), *words, f"--junitxml={report}/{JUNIT}"]
 
+    def rehearsal(self, report: str) -> list[str] | None:  # noqa: ARG002 - the signature of a Job
+        """Nothing: it is about what this host lacks."""
+        return None
+
     def records(self, report: Path) -> Iterator[Record]:
         """One for each test, by its outcome in the JUnit file."""
         for each in ElementTree.parse(report / JUNIT).iter("testcase"):  # noqa: S314 - of a machine of ours
@@ -137,8 +157,8 @@ def _outcome(case: ElementTree.Element) -> tuple[Word, str]:
 def requests_of(request: Request) -> list[SuiteRun]:
     """The dataplanes alone, then each accelerator before the last of them, with what proves that it was at work.
 
-    That are the expectations that demand its evidence, and the promises of plugins: the verdicts of all others with it
-    are the business of the host's own kernel.
+    That are the expectations that demand its evidence, and what it promises by its contract: the verdicts of all others
+    with it are the business of the host's own kernel.
     """
     dataplane = request.dataplanes[-1]
     runs = [SuiteRun(replace(request, accelerators=()))]
@@ -146,7 +166,7 @@ def requests_of(request: Request) -> list[SuiteRun]:
         for accelerator in judged.accelerators:
             proven = (case.id for case in load_cases() if case.capabilities <= accelerator.capabilities)
             asked = {case.id for case in load_cases() if any(step.evidence for step in case.steps)}
-            only = _any_of(f"{dataplane}+{accelerator.name}", [_PROMISES, *(each for each in proven if each in asked)])
+            only = _any_of(f"{dataplane}+{accelerator.name}", [*_PROMISES, *(each for each in proven if each in asked)])
             chosen = replace(request, dataplanes=(dataplane,), accelerators=(accelerator.name,), level=None, only=only)
             runs.append(SuiteRun(chosen, accelerator.name))
     return runs

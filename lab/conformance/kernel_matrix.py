@@ -17,7 +17,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -38,11 +38,16 @@ from lab.fabric.programs import Programs
 __all__ = ["run_on_kernels"]
 
 AT_A_TIME: Final = 2
-"""Machines; each has two CPUs."""
+"""Machines."""
+CPUS: Final = {"kvm": 2, "tcg": 1}
+"""Of each. To emulated ones a second gives nothing where two cores have two of them to run; when they wait for each
+other, each step takes twice the work."""
 SILENCE_SECONDS: Final = 900.0
 """Without a word: the machine hangs. An expectation takes seconds there, a generated scenario a minute or two."""
 CONNECT_SECONDS: Final = 300.0
 """For ssh to be let in; an emulated machine takes some seconds, on a busy host a minute or two."""
+REHEARSAL_SECONDS: Final = 300.0
+"""For one; some seconds are usual."""
 _PAUSE_SECONDS: Final = 0.05
 _MEMORY: Final = 2048
 _THERE: Final = "/run/policylab-report"
@@ -65,6 +70,7 @@ def run_on_kernels(names: Sequence[str], jobs: Sequence[Job], profile: str, dire
             outside = NamespaceNode("the emulators", namespace)
             runs = _Runs(programs, outside, accelerator(programs, outside, kernels[0]), jobs, directory, tell)
             tell(f"machines run under {runs.accelerated}")
+            _rehearse(jobs, programs.directory)
             with ThreadPoolExecutor(AT_A_TIME) as machines:
                 records = list(machines.map(runs.of, kernels))
     finally:
@@ -77,6 +83,17 @@ def run_on_kernels(names: Sequence[str], jobs: Sequence[Job], profile: str, dire
         for each in job.columns()
     )
     return Report(columns, profile, tuple(record for of_kernel in records for record in of_kernel))
+
+
+def _rehearse(jobs: Sequence[Job], directory: Path) -> None:
+    """Have this host keep what each machine would have to work out anew; what else becomes of it does not matter."""
+    for job in jobs:
+        words = job.rehearsal(str(directory / "rehearsal"))
+        if words is not None:
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    words, stdin=subprocess.DEVNULL, capture_output=True, timeout=REHEARSAL_SECONDS, check=False
+                )
 
 
 def _called(judged: str, kernel: Kernel) -> str:
@@ -97,7 +114,7 @@ class _Runs:
     def of(self, kernel: Kernel) -> list[Record]:
         """One kernel's columns; raises nothing for what the kernel does."""
         name = f"kernel-{kernel.name.replace('.', '-')}"
-        hardware = Hardware(kernel, self.accelerated, cpus=2, memory=_MEMORY)
+        hardware = Hardware(kernel, self.accelerated, cpus=CPUS[self.accelerated], memory=_MEMORY)
         machine = start_machine(self.programs, self.outside, name, hardware)
         waiting: list[Job] = []
         for job in self.jobs:
