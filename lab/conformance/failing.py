@@ -59,6 +59,14 @@ class FailingNode:
             self._node.run(("sh", "-c", _HALFWAY, "sh", str(taken), *argv), stdin=stdin, timeout=timeout)
         return Completed(tuple(argv), _KILLED, "", "")
 
+    def nft(self, commands: str) -> Completed:
+        """Have commands of nftables carried out, and not told so if it is the one; midway there is none of them."""
+        if not self._is_next("nft()"):
+            return self._node.nft(commands)
+        if self._late:
+            self._node.nft(commands)
+        return Completed(("nft",), _KILLED, "", "")
+
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """Open a socket, or raise OSError as when there are too many."""
         if self._is_next("socket()"):

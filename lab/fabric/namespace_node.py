@@ -30,6 +30,7 @@ from lab.fabric.bpf import (
     member_offsets,
 )
 from lab.fabric.namespace import Result, in_namespace
+from lab.fabric.nft import Nft
 from lab.fabric.node import Completed
 from lab.fabric.surroundings import Surroundings
 
@@ -42,6 +43,7 @@ _GUARDED = (
     "wait $run; status=$?; kill $end; exit $status"
 )
 _GUARD = ("/bin/sh", "-c", _GUARDED, "policylab")
+_NFT = ("nft", "-j", "-f", "-")
 _PLACES = (3, 4)
 """The descriptors by which a command that runs on is talked to."""
 
@@ -64,6 +66,7 @@ class NamespaceNode:
     def __init__(self, name: str, descriptor: int) -> None:
         self._name = name
         self._descriptor = descriptor
+        self._nft: Nft | None = None
         self.surroundings = Surroundings()
 
     def __repr__(self) -> str:
@@ -107,6 +110,18 @@ class NamespaceNode:
         return Completed(
             tuple(argv), process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
         )
+
+    def nft(self, commands: str) -> Completed:
+        """Put commands of nftables in force in the namespace; see ``lab.fabric.nft``."""
+        self._nft = self._nft or Nft(self.inside)
+        wrong = self._nft.run(commands)
+        return Completed(_NFT, int(wrong is not None), "", wrong or "")
+
+    def release(self) -> None:
+        """Give back what it keeps open in the namespace; what needs it again opens it anew."""
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None
 
     def start(self, argv: Sequence[str], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:
         """Start a command in the namespace that runs on until the ``stdin`` of what is returned is closed."""

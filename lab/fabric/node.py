@@ -50,6 +50,13 @@ class Node(Protocol):
         """
         ...
 
+    def nft(self, commands: str) -> Completed:
+        """Put commands of nftables in force in the host, all at once or none, as ``nft -j -f -`` does, but sooner.
+
+        ``commands`` is JSON (libnftables-json(5)). Raises HostError when libnftables is not installed.
+        """
+        ...
+
     def start(self, argv: Sequence[str], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:
         """Start a command in the host that runs on; two descriptors of ours are its 3 and 4.
 

@@ -42,6 +42,8 @@ class Part:
             raise refused("to hold a lab", error.errno or 0) from error
         made = {name: NamespaceNode(name or "underlay", each) for name, each in self._built.namespaces.items()}
         self.hosts: Mapping[str, NamespaceNode] = made | dict(given)
+        for host in self.hosts.values():
+            stack.callback(host.release)
         self.barrier = self._built.barrier
         self.taps = self._built.taps
 

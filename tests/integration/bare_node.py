@@ -9,6 +9,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 from dataplanes.api import Completed
+from lab.fabric.nft import Nft
 
 CLONE_NEWNET = 0x40000000
 
@@ -22,11 +23,14 @@ class BareNode:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self._in_thread(self._unshare)
         self.calls = []
+        self._nft = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        if self._nft is not None:
+            self._nft.close()
         os.close(self.descriptor)
 
     @staticmethod
@@ -52,6 +56,12 @@ class BareNode:
     def run(self, argv, *, stdin="", timeout=30.0):
         self.calls.append(tuple(argv))
         return self._run(argv, stdin, timeout)
+
+    def nft(self, commands):
+        self.calls.append(("nft", "-j", "-f"))
+        self._nft = self._nft or Nft(self.inside)
+        wrong = self._nft.run(commands)
+        return Completed(("nft", "-j", "-f", "-"), int(wrong is not None), "", wrong or "")
 
     def must(self, *argv, stdin=""):
         done = self._run(argv, stdin, 30.0)

@@ -177,7 +177,7 @@ def test_suite_ends_a_call_that_hangs_after_the_stated_time(tmp_path: Path, plug
             "plugin.apply.touches-nothing-foreign",
             "gone while the policy is in force: iptables-nft-save: -A FOR",
         ),
-        ("piecemeal", "plugin.apply.fails-as-a-whole", "request 2 to the node failed (nft -j -f /proc/self/fd/0), and"),
+        ("piecemeal", "plugin.apply.fails-as-a-whole", "request 2 to the node failed (nft()), and"),
         ("starter", "plugin.start.takes-over", "a plugin failed: somebody is there already"),
         ("small", "plugin.sets.large", "a plugin failed: Hash is full"),
         ("babbles", "plugin.evidence.makes-sense", "evidence() must return Evidence with a ruleset, not {'packets'"),

@@ -57,14 +57,14 @@ class SpoiledNode(BareNode):
     def mend(self):
         self._spoiled = None
 
-    def run(self, argv, *, stdin="", timeout=30.0):
-        if stdin and self._spoiled is not None:
+    def nft(self, commands):
+        if self._spoiled is not None:
             if self._spoiled == 0:
                 # A rule of a chain that is not there.
                 flaw = {"add": {"rule": {"family": "inet", "table": TABLE, "chain": "nowhere", "expr": []}}}
-                stdin = json.dumps({"nftables": [*json.loads(stdin)["nftables"], flaw]})
+                commands = json.dumps({"nftables": [*json.loads(commands)["nftables"], flaw]})
             self._spoiled = self._spoiled - 1 if self._spoiled else None
-        return super().run(argv, stdin=stdin, timeout=timeout)
+        return super().nft(commands)
 
 
 @pytest.fixture
@@ -201,13 +201,13 @@ def test_failing_first_apply_leaves_nothing(dataplane, node):
 
 def test_failure_that_cannot_be_rolled_back_is_told_as_such(dataplane, node, monkeypatch):
     dataplane.apply(every_field())
-    real, calls = node.run, []
+    real, calls = node.nft, []
 
-    def run(argv, *, stdin="", timeout=30.0):
-        calls.append(argv)
-        return real(argv, stdin=stdin, timeout=timeout) if len(calls) == 1 else Completed(tuple(argv), 1, "", "no")
+    def nft(commands):
+        calls.append(commands)
+        return real(commands) if len(calls) == 1 else Completed(("nft",), 1, "", "no")
 
-    monkeypatch.setattr(node, "run", run)
+    monkeypatch.setattr(node, "nft", nft)
     with pytest.raises(DataplaneError, match="cannot be put back"):
         dataplane.apply(host_stages())
     monkeypatch.undo()
