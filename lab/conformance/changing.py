@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Dataplane, DataplaneError
@@ -19,6 +18,7 @@ from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
 from lab.conformance.results import Results
+from lab.conformance.rounds import Rounds
 from lab.conformance.scenario import Scenario
 from lab.conformance.watching import watch
 from lab.errors import LabError
@@ -30,6 +30,10 @@ __all__ = ["CHANGES", "CHANGES_TITLE", "COURSES", "Changing"]
 
 CHANGES: Final = "generated.changes"
 CHANGES_TITLE: Final = "However policy changes step by step, at no moment does a flow fare otherwise than it must."
+COURSES_A_ROUND: Final = 20
+"""Each is as large as three scenarios, and a few more."""
+LAB_LIFE: Final = 6
+"""Courses that share a lab, where a topology is given."""
 WATCHED: Final = 16
 """Flows that are watched during a step; the rounds of more take longer."""
 
@@ -65,21 +69,18 @@ class Changing:
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Run as many courses as the profile says; None, or the failure in words."""
         chosen, most = COURSES[profile]
-        drawn_from = None if chosen.derandomize else random.getrandbits(64)  # told in the bundle
+        rounds = Rounds(chosen, COURSES_A_ROUND)
 
-        @chosen
-        @given(courses(topology, self.dataplane.capabilities, most))
         def check(course: Course) -> None:
             if course.flows:
                 self._check(course)
 
         try:
-            (check if drawn_from is None else seed(drawn_from)(check))()
+            rounds.check(courses(topology, self.dataplane.capabilities, most), check)
         except (_WrongError, Flaky):
             assert self.failing is not None  # noqa: S101  (it was noted before it was raised)
-            seed_text = "derandomised" if drawn_from is None else str(drawn_from)
             scenario, outcome = self.failing
-            bundle = self.judge.bundle(scenario, self.dataplane, CHANGES, seed_text)
+            bundle = self.judge.bundle(scenario, self.dataplane, CHANGES, rounds.seed_text)
             return self.judge.tell(Failing(bundle, outcome), CHANGES_TITLE, self.dataplane)
         except Unsatisfiable:
             pass  # the dataplane declares too little
@@ -109,6 +110,8 @@ class Changing:
         harness.apply(Resources())
         harness.apply(now.load().resources)
         self._grid(harness, replace(now, before=(*now.before, now.resources, ())), flows)
+        if self.seen["courses"] % LAB_LIFE == 0:
+            self.judge.pool.forget(blank, self.dataplane)  # it keeps all plugins that were dropped without ``stop``
 
     def _step(self, harness: Harness, scenario: Scenario, flows: Sequence[Flow], *, restart: bool) -> None:
         self.seen["steps"] += 1

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from hypothesis import HealthCheck, Phase, given, reject, seed, settings
+from hypothesis import HealthCheck, Phase, reject, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Capability, Dataplane
@@ -22,6 +21,7 @@ from lab.conformance.generate import scenarios, topology_document
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
 from lab.conformance.regions import Coverage, Regions
+from lab.conformance.rounds import NO_SEED, Rounds
 from lab.conformance.scenario import Entry, Scenario
 from lab.policy.load import resource_entries
 from lab.policy.resources import Resources
@@ -114,12 +114,9 @@ class Generated:
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Draw as much as the profile says, in ``topology`` or in drawn ones; None, or the failure in words."""
-        chosen = self.draws.settings(profile)
         declared = self.dataplane.capabilities | self.draws.capabilities
-        drawn_from = None if chosen.derandomize else random.getrandbits(64)  # told in the bundle
+        rounds = Rounds(self.draws.settings(profile))
 
-        @chosen
-        @given(scenarios(topology, declared, sidecars=self.draws.sidecars))
         def check(scenario: Scenario) -> None:
             met = scenario.within(declared)
             if met is None:
@@ -128,10 +125,10 @@ class Generated:
             self._check(*((met, Coverage()) if self.failing else self._steered(met, _MOST[profile])))
 
         try:
-            (check if drawn_from is None else seed(drawn_from)(check))()
+            rounds.check(scenarios(topology, declared, sidecars=self.draws.sidecars), check)
         except (_WrongError, _Enough, Flaky):
             # Flaky: it failed once and not again; the last failing one is told all the same.
-            return self._tell(drawn_from)
+            return self._tell(rounds.seed_text)
         except Unsatisfiable:
             pass  # the dataplane declares too little for any scenario: the summary says so
         return None
@@ -155,7 +152,7 @@ class Generated:
             try:
                 self._check(*self._steered(met, _MOST_OF_SHIPPED))
             except _WrongError:
-                return self._tell(None, f"{self.draws.title} ({file.name})")
+                return self._tell(NO_SEED, f"{self.draws.title} ({file.name})")
         return None
 
     def _steered(self, scenario: Scenario, most: int) -> tuple[Scenario, Coverage]:
@@ -200,9 +197,8 @@ class Generated:
             self.judge.pool.forget(scenario, self.dataplane)
         self.past.clear()
 
-    def _tell(self, drawn_from: int | None, title: str | None = None) -> str:
+    def _tell(self, seed_text: str, title: str | None = None) -> str:
         """Tell of the last failing scenario: Hypothesis ends with the smallest."""
-        seed_text = "derandomised" if drawn_from is None else str(drawn_from)
         scenario = self.failing[-1]
         bundle = self.judge.bundle(scenario, self.dataplane, self.draws.id, seed_text)
         failing = Failing(bundle, self.judge.pool.run(scenario, self.dataplane))

@@ -15,7 +15,6 @@ from lab.errors import DataplaneError, LabError
 __all__ = ["NodePlugins"]
 
 _Plugin = Dataplane | Accelerator
-_abandoned: list[ExitStack] = []
 _Kind = TypeVar("_Kind", Dataplane, Accelerator)
 
 
@@ -45,9 +44,9 @@ class NodePlugins:
     def abandon(self) -> None:
         """Leave the plugins as they are, without ``stop``, as if their process had been killed.
 
-        They are kept, because one that talks to a program would end it when it goes.
+        They are kept as long as this is, because one that talks to a program would end it when it goes.
         """
-        _abandoned.append(self._stack.pop_all())
+        self._left = self._stack.pop_all()
 
     def apply(self, snapshot: Snapshot, delta: SnapshotDelta | None) -> None:
         """Put a snapshot in force; ``delta`` leads to it from that of the last call that returned."""
