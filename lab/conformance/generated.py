@@ -83,7 +83,7 @@ _ANY: Final = settings(
     report_multiple_bugs=False,  # one that fails is enough
 )
 PROFILES: Final = {
-    "dev": settings(_ANY, max_examples=60),
+    "dev": settings(_ANY, max_examples=25),
     "ci": settings(_ANY, max_examples=100, derandomize=True),
     "nightly": settings(_ANY, max_examples=5000),
 }

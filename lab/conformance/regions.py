@@ -10,13 +10,13 @@ a border when a neighbour's verdict is not its own; there the faults are, so the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain, permutations
 
 from dataplanes.api import Capability
 from lab.conformance.needs import needed_by_flow
-from lab.oracle import Oracle
+from lab.oracle import Oracle, Way
 from lab.oracle.stretches import Stretches
 from lab.policy.resources import Resources
 from lab.protocols import ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP
@@ -26,8 +26,10 @@ from lab.topology.flows_file import flow_to_dict
 
 __all__ = ["Coverage", "Region", "Regions"]
 
-Region = tuple[tuple[str, str, int, int, IcmpHeader | None], int | None, int | None]
+Region = tuple[Way, int | None, int | None]
 """A way (ends, protocol, family, ICMP header), and the stretches of source and destination port."""
+_Place = tuple[Way, int | None, int | None]
+"""A flow as a tuple, for there are very many: a way, source and destination port."""
 
 _NEXT_PROTOCOL = {TCP: UDP, UDP: SCTP, SCTP: TCP}
 _WITHOUT_PORTS = 253
@@ -61,8 +63,8 @@ class Regions:
         """The regions that some resources make."""
         return cls(topology, Oracle(topology, resources), declared)
 
-    def ways(self) -> Iterator[Flow]:
-        """A flow without ports for each way."""
+    def ways(self) -> Iterator[Way]:
+        """Each way that is asked about."""
         pairs = [
             (source, destination)
             for source, destination in permutations(self._ends, 2)
@@ -71,72 +73,96 @@ class Regions:
         for source, destination in pairs[:: -(-len(pairs) // _MOST_PAIRS) or 1]:
             yield from filter(self._is_asked, self._between(source, destination))
 
-    def _is_asked(self, flow: Flow) -> bool:
-        return needed_by_flow(flow_to_dict(flow)) <= self.declared
+    def _is_asked(self, way: Way) -> bool:
+        _, _, *what = way
+        kind = tuple(what)
+        if kind not in self._asked:
+            self._asked[kind] = needed_by_flow(flow_to_dict(_flow((way, None, None)))) <= self.declared
+        return self._asked[kind]
 
     def flows(self) -> Iterator[Flow]:
         """First and last of every region: what stands at its borders, or alone in it."""
-        for way in self.ways():
-            yield from self._borders(way)
+        return map(_flow, self._places())
+
+    def _places(self) -> Iterator[_Place]:
+        return chain.from_iterable(map(self._borders, self.ways()))
 
     def region(self, flow: Flow) -> Region:
         """The region of a flow."""
-        sources, destinations = self.oracle.stretches(flow)
-        way = (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp)
-        return way, sources[flow.source_port], destinations[flow.port]
+        return self._region(_place(flow))
+
+    def _region(self, place: _Place) -> Region:
+        way, source_port, port = place
+        sources, destinations = self.oracle.stretches(way)
+        return way, sources[source_port], destinations[port]
+
+    @cached_property
+    def all(self) -> Mapping[Region, _Place]:
+        """Every region, with a flow of it."""
+        found: dict[Region, _Place] = {}
+        for place in self._places():
+            found.setdefault(self._region(place), place)
+        return found
 
     def neighbours(self, flow: Flow) -> Iterator[Flow]:
         """A flow of each neighbouring region, as far as the ends have what it takes."""
-        sources, destinations = self.oracle.stretches(flow)
-        for port in _next_door(destinations, flow.port):
-            yield replace(flow, port=port)
-        if flow.port is not None:
-            for port in _next_door(sources, flow.source_port or DEFAULT_SOURCE_PORT):
-                yield replace(flow, source_port=port)
-            yield replace(flow, protocol=_NEXT_PROTOCOL.get(flow.protocol, TCP))
+        return map(_flow, self._near(_place(flow)))
+
+    def _near(self, place: _Place) -> Iterator[_Place]:
+        way, source_port, port = place
+        source, destination, protocol, family, icmp = way
+        sources, destinations = self.oracle.stretches(way)
+        for each in destinations.next_door(port):
+            yield way, source_port, each
+        if port is not None:
+            for each in sources.next_door(source_port or DEFAULT_SOURCE_PORT):
+                yield way, each, port
+            yield (source, destination, _NEXT_PROTOCOL.get(protocol, TCP), family, icmp), source_port, port
         for other in FAMILIES:
-            if other != flow.family and flow.icmp is None and self._has(flow, other):
-                yield replace(flow, family=other)
+            if other != family and icmp is None and {(source, other), (destination, other)} <= self._addressed:
+                yield (source, destination, protocol, other, icmp), source_port, port
         for end in self._ends:
-            if end not in (flow.source, flow.destination):
-                moved = (replace(flow, source=end), replace(flow, destination=end))
-                yield from (each for each in moved if self._has(each, flow.family))
+            if end not in (source, destination) and (end, family) in self._addressed:
+                yield (end, destination, protocol, family, icmp), source_port, port
+                yield (source, end, protocol, family, icmp), source_port, port
 
     def opposites(self, flow: Flow) -> Iterator[Flow]:
         """A flow of each neighbouring region of the other verdict."""
-        own = self.oracle.verdict(flow).allowed
-        others = (other for other in self.neighbours(flow) if self.oracle.verdict(other).allowed is not own)
-        return filter(self._is_asked, others)
+        place = _place(flow)
+        return (_flow(other) for other in self._near(place) if self._differ(place, other))
+
+    def opposite_regions(self, place: _Place) -> Iterator[Region]:
+        """Each neighbouring region of the other verdict."""
+        return (self._region(other) for other in self._near(place) if self._differ(place, other))
+
+    def _differ(self, one: _Place, other: _Place) -> bool:
+        return self.oracle.allows(*one) is not self.oracle.allows(*other) and self._is_asked(other[0])
 
     def missing(self, sent: Iterable[Flow]) -> list[Flow]:
         """A flow of each region that no flow of these is in."""
-        seen = {self.region(flow) for flow in sent}
-        found: dict[Region, Flow] = {}
-        for flow in self.flows():
-            region = self.region(flow)
-            if region not in seen:
-                found.setdefault(region, flow)
-        return list(found.values())
+        seen = set(map(self.region, sent))
+        return [_flow(place) for region, place in self.all.items() if region not in seen]
+
+    @cached_property
+    def _asked(self) -> dict[tuple[object, ...], bool]:
+        """Of protocol, family and ICMP header, whether a dataplane is held to them."""
+        return {}
 
     @cached_property
     def _ends(self) -> Sequence[str]:
         return [end.name for end in self.topology.endpoints()]
-
-    def _has(self, flow: Flow, family: int) -> bool:
-        return all((name, family) in self._addressed for name in (flow.source, flow.destination))
 
     @cached_property
     def _addressed(self) -> frozenset[tuple[str, int]]:
         ends = (self.topology.end(name) for name in self._ends)
         return frozenset((end.name, family) for end in ends for family in FAMILIES if end and address_of(end, family))
 
-    def _between(self, source: str, destination: str) -> Iterator[Flow]:
+    def _between(self, source: str, destination: str) -> Iterator[Way]:
         for family in FAMILIES:
             if {(source, family), (destination, family)} <= self._addressed:
-                yield from (Flow(source, destination, number, None, family) for number in self._protocols)
+                yield from ((source, destination, number, family, None) for number in self._protocols)
                 number = ICMP if family == 4 else ICMPV6
-                headers = self._icmp_headers[number]
-                yield from (Flow(source, destination, number, None, family, icmp=header) for header in headers)
+                yield from ((source, destination, number, family, header) for header in self._icmp_headers[number])
 
     @cached_property
     def _protocols(self) -> Sequence[int]:
@@ -153,20 +179,17 @@ class Regions:
         told = [IcmpHeader(kind, code) for kind, code in codes if code <= _LAST_CODE]
         return {number: dict.fromkeys((echo, *told)) for number, echo in _ECHOES.items()}
 
-    def _borders(self, way: Flow) -> Iterator[Flow]:
-        if way.protocol not in PORT_PROTOCOLS:
-            yield way
+    def _borders(self, way: Way) -> Iterator[_Place]:
+        if way[2] not in PORT_PROTOCOLS:
+            yield way, None, None
             return
         sources, destinations = self.oracle.stretches(way)
-        source, destination, protocol, family = way.source, way.destination, way.protocol, way.family
         told_apart = (port for port in _edges(sources) if sources[port] != sources[None])
         source_ports, ports = [*dict.fromkeys((*_SOURCE_PORTS, *told_apart))], [*_edges(destinations)]
         every = len(source_ports) * len(ports) <= _MOST_A_WAY
-        yield from [
-            Flow(source, destination, protocol, port, family, source_port)
-            for number, source_port in enumerate(source_ports)
-            for port in (ports if every or source_port is None else ports[number % len(ports) :: _SPREAD])
-        ]
+        for number, source_port in enumerate(source_ports):
+            for port in ports if every or source_port is None else ports[number % len(ports) :: _SPREAD]:
+                yield way, source_port, port
 
 
 def _edges(stretches: Stretches) -> Iterable[int]:
@@ -174,12 +197,13 @@ def _edges(stretches: Stretches) -> Iterable[int]:
     return dict.fromkeys(max(port, 1) for port in chain.from_iterable(stretches.bounds()))
 
 
-def _next_door(stretches: Stretches, port: int | None) -> Iterator[int]:
-    """The ports next to the stretch that a port is in."""
-    number = stretches[port]
-    if port is not None and number is not None:
-        first, last = stretches.bounds()[number]
-        yield from (each for each in (first - 1, last + 1) if 1 <= each <= 65535)
+def _place(flow: Flow) -> _Place:
+    return (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp), flow.source_port, flow.port
+
+
+def _flow(place: _Place) -> Flow:
+    (source, destination, protocol, family, icmp), source_port, port = place
+    return Flow(source, destination, protocol, port, family, source_port, icmp)
 
 
 @dataclass(slots=True)
@@ -197,23 +221,19 @@ class Coverage:
     @classmethod
     def of(cls, regions: Regions, sent: Iterable[Flow]) -> Coverage:
         """What flows that were sent have seen of some regions."""
-        seen = {regions.region(flow) for flow in sent}
-        found, counted = cls(), set[Region]()
-        for flow in regions.flows():
-            region = regions.region(flow)
-            if region not in counted:
-                counted.add(region)
-                found._count(regions, flow, seen, hit=region in seen)
+        seen = set(map(regions.region, sent))
+        found = cls()
+        for region, place in regions.all.items():
+            found._count(regions.opposite_regions(place), seen, hit=region in seen)
         return found
 
-    def _count(self, regions: Regions, flow: Flow, seen: Collection[Region], *, hit: bool) -> None:
+    def _count(self, opposites: Iterator[Region], seen: Collection[Region], *, hit: bool) -> None:
         self.regions += 1
         self.hit += hit
-        opposite = regions.opposites(flow)
-        first = next(opposite, None)
+        first = next(opposites, None)
         if first is not None:
             self.at_borders += 1
-            self.both_sides += hit and any(regions.region(other) in seen for other in chain((first,), opposite))
+            self.both_sides += hit and any(other in seen for other in chain((first,), opposites))
 
     def add(self, other: Coverage) -> None:
         """Count what was seen of other regions, too."""

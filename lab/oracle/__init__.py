@@ -2,7 +2,7 @@
 """The reference model: what every flow must meet, and why."""
 
 from lab.oracle.explain import Explanation
-from lab.oracle.oracle import Oracle
+from lab.oracle.oracle import Oracle, Way
 from lab.oracle.verdict import Decision, DefaultDecision, DefaultReason, RuleDecision, Verdict
 
-__all__ = ["Decision", "DefaultDecision", "DefaultReason", "Explanation", "Oracle", "RuleDecision", "Verdict"]
+__all__ = ["Decision", "DefaultDecision", "DefaultReason", "Explanation", "Oracle", "RuleDecision", "Verdict", "Way"]

@@ -28,9 +28,12 @@ from lab.oracle.verdict import Verdict
 from lab.oracle.walk import Walker
 from lab.oracle.world import Party, World
 from lab.policy.resources import Direction, IcmpMatch, Resources
-from lab.topology import DEFAULT_SOURCE_PORT, Flow, Topology
+from lab.topology import DEFAULT_SOURCE_PORT, Family, Flow, IcmpHeader, Topology
 
-__all__ = ["Oracle"]
+__all__ = ["Oracle", "Way"]
+
+Way = tuple[str, str, int, Family, IcmpHeader | None]
+"""Source, destination, protocol, family and ICMP header: what flows have in common that differ in their ports."""
 
 _SOURCE_PORT_PARTS = frozenset({Part.SOURCE_PORT, Part.SOURCE_SERVICE})
 
@@ -125,13 +128,29 @@ class Oracle:
             found.append(verdict)
         return found
 
-    def stretches(self, flow: Flow) -> tuple[Stretches, Stretches]:
-        """Which source and which destination ports nothing tells apart, on the way of a flow."""
-        key = (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp, flow.http)
-        way = self._ways.get(key)
-        if way is None:
-            way = self._ways[key] = self._way(flow)
-        return way.sources, way.destinations
+    def stretches(self, way: Way) -> tuple[Stretches, Stretches]:
+        """Which source and which destination ports nothing tells apart, on a way without a request."""
+        known = self._known(way)
+        return known.sources, known.destinations
+
+    def allows(self, way: Way, source_port: int | None, port: int | None) -> bool:
+        """Whether a flow's verdict is to allow; for very many, of which only that is asked."""
+        known = self._known(way)
+        ports = (known.sources[source_port], known.destinations[port])
+        verdict = known.verdicts.get(ports)
+        if verdict is None:
+            source, destination, protocol, family, icmp = way
+            flow = Flow(source, destination, protocol, port, family, source_port, icmp)
+            verdict = known.verdicts[ports] = self._judge(flow, known)
+        return verdict.allowed
+
+    def _known(self, way: Way) -> _Way:
+        key = (*way, None)
+        known = self._ways.get(key)
+        if known is None:
+            source, destination, protocol, family, icmp = way
+            known = self._ways[key] = self._way(Flow(source, destination, protocol, None, family, icmp=icmp))
+        return known
 
     def staged_verdict(self, flow: Flow) -> Verdict:
         """What the verdict would be if all staged policies were enforced; raises as :meth:`verdict` does."""

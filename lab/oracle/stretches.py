@@ -41,6 +41,14 @@ class Stretches(dict[int | None, int | None]):
         number = self[port] = bisect_right(self._starts, port) - 1
         return number
 
+    def next_door(self, port: int | None) -> list[int]:
+        """The ports next to the stretch that a port is in; no flow has port 0."""
+        number = self[port]
+        if port is None or number is None:
+            return []
+        behind = self._starts[number + 1 : number + 2]
+        return [each for each in (self._starts[number] - 1, *behind) if 1 <= each <= _LAST_PORT]
+
     def bounds(self) -> list[PortRange]:
         """First and last port of each stretch, in order."""
         starts = [start for start in self._starts if start <= _LAST_PORT]

@@ -98,3 +98,11 @@ def test_stretches_that_forget_where_a_range_ends_are_noticed(monkeypatch: pytes
 def test_stretches_part_the_whole_line() -> None:
     bounds = Stretches([(80, 81), (81, 90), (65535, 65535)]).bounds()
     assert bounds == [(0, 79), (80, 80), (81, 81), (82, 90), (91, 65534), (65535, 65535)]
+
+
+def test_next_door_to_a_stretch_are_the_ports_on_both_its_sides() -> None:
+    stretches = Stretches([(80, 81), (65000, 65535)])
+    assert stretches.next_door(80) == stretches.next_door(81) == [79, 82]
+    assert stretches.next_door(1) == [80]
+    assert stretches.next_door(65535) == [64999]
+    assert Stretches([]).next_door(80) == stretches.next_door(None) == []

@@ -12,6 +12,7 @@ from lab.conformance.generated import _whole_ways
 from lab.conformance.regions import Coverage, Regions
 from lab.document import parse_documents
 from lab.errors import PolicyError
+from lab.oracle import Oracle
 from lab.policy.load import load_resources, resources_of
 from lab.protocols import SCTP, TCP
 from lab.topology import Flow, default_flows
@@ -113,3 +114,17 @@ def test_under_shipped_policies_drawn_flows_reach_what_can_be_reached(name: str)
     flows = default_flows(TOPOLOGY)
     assert Coverage.of(regions, flows).share < 0.5
     assert Coverage.of(regions, [*flows, *_whole_ways(regions.missing(flows), 20_000)]).share >= 0.95
+
+
+@pytest.mark.parametrize("name", ["calico-tiers", "mixed"])
+def test_what_is_counted_as_allowed_is_what_the_model_says_of_the_flow(name: str) -> None:
+    """Regions are counted by a shorter way than that on which verdicts are asked for."""
+    (file,) = [file for file in shipped_policies() if file.stem == name]
+    resources = load_resources([file], TOPOLOGY)
+    regions = Regions.of(TOPOLOGY, resources)
+    flows = [*regions.flows()][::7]
+    near = [next(regions.neighbours(flow), flow) for flow in flows]
+    fresh = Oracle(TOPOLOGY, resources)
+    for flow in (*flows, *near):
+        way = (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp)
+        assert regions.oracle.allows(way, flow.source_port, flow.port) is fresh.verdict(flow).allowed
