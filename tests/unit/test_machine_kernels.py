@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import HostError
+from lab.fabric import tool
 from lab.fabric.machine import initrd as module
 from lab.fabric.machine import kernels
 from lab.fabric.machine.initrd import archive, initrd
@@ -98,7 +99,7 @@ def test_disk_that_fills_up_while_apt_fetches_is_told_as_such(
     monkeypatch.setattr(kernels, "_KEYRING", Path(__file__))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     failed = subprocess.CompletedProcess([], 100, "", f"reading lists\n{said}\n")
-    monkeypatch.setattr(kernels.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(tool.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(HostError, match=step) as told:
         get_kernel("6.1")
     assert said in str(told.value)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import HostError
+from lab.fabric import tool
 from lab.fabric.machine.kernels import KERNELS, Kernel
 from lab.fabric.vagrant import box
 from lab.fabric.vagrant.box import build_box
@@ -60,7 +61,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tools:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(box.os, "geteuid", lambda: 0)
     monkeypatch.setattr(box, "which", lambda name: name)
-    monkeypatch.setattr(box.subprocess, "run", made.run)
+    monkeypatch.setattr(tool.subprocess, "run", made.run)
     monkeypatch.setattr(box, "debian_mirror", lambda: "http://mirror.example/debian/")
     monkeypatch.setattr(box, "archive", lambda *_: b"initrd")
     monkeypatch.setattr(box, "modules_for", lambda _, needed: made.needed.append(needed) or [])
@@ -152,7 +153,7 @@ def test_tool_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def hang(words: Sequence[str], **_: object) -> None:
         raise subprocess.TimeoutExpired(list(words), 1)
 
-    monkeypatch.setattr(box.subprocess, "run", hang)
+    monkeypatch.setattr(tool.subprocess, "run", hang)
     with pytest.raises(HostError, match="took longer than 1800 s"):
         build_box(CHECKOUT, lambda _: None)
     assert cache(tmp_path) == []

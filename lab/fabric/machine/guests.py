@@ -7,7 +7,6 @@ root.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +18,7 @@ from typing import Final
 from lab.errors import HostError
 from lab.fabric.apt import apt_install
 from lab.fabric.finding import last_line, which
+from lab.fabric.tool import run_tool
 from lab.topology import Topology
 from lab.topology.model import Node
 
@@ -59,17 +59,8 @@ class Guest:
 
     def check(self) -> None:
         """Raise HostError when it cannot be reached, or has not the policylab that is here."""
-        try:
-            told = subprocess.run(
-                self.ssh(PYTHON, "-c", f"'{_TELL}'"),
-                capture_output=True,
-                text=True,
-                timeout=ANSWER_SECONDS,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise self.trouble(f"did not answer by ssh within {ANSWER_SECONDS:g} s") from error
+        late = self.trouble(f"did not answer by ssh within {ANSWER_SECONDS:g} s")
+        told = run_tool(self.ssh(PYTHON, "-c", f"'{_TELL}'"), ANSWER_SECONDS, late)
         if told.returncode == _UNREACHABLE:
             raise self.trouble(f"cannot be reached by ssh ({last_line(told.stderr)})")
         if told.returncode == _NOT_FOUND:
@@ -122,17 +113,8 @@ def _contents(place: Traversable, name: str) -> list[tuple[str, bytes]]:
 def _vagrant(names: list[str]) -> str:
     if which("vagrant") is None:
         raise HostError("no command vagrant", next_step=apt_install("vagrant", "vagrant-libvirt"))
-    try:
-        told = subprocess.run(
-            ["vagrant", "ssh-config", *names],
-            capture_output=True,
-            text=True,
-            timeout=ANSWER_SECONDS,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HostError(f"vagrant did not answer within {ANSWER_SECONDS:g} s") from error
+    late = HostError(f"vagrant did not answer within {ANSWER_SECONDS:g} s")
+    told = run_tool(["vagrant", "ssh-config", *names], ANSWER_SECONDS, late)
     if told.returncode:
         raise HostError(
             f"vagrant does not tell how {', '.join(names)} can be reached",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from lab.errors import HostError
 from lab.fabric.apt import apt_install
 from lab.fabric.cache import cache_directory, cache_place, locked
 from lab.fabric.finding import last_line
+from lab.fabric.tool import run_tool
 
 __all__ = ["DEFAULT", "KERNELS", "NEWEST", "Kernel", "debian_mirror", "get_kernel"]
 
@@ -141,16 +141,13 @@ def _architecture() -> str:
 
 
 def _run(command: list[str], directory: Path | None = None) -> str:
+    late = HostError(f"{command[0]} took longer than {_FETCH_SECONDS} s", next_step="look at the network")
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_FETCH_SECONDS, cwd=directory, check=False
-        )
+        done = run_tool(command, _FETCH_SECONDS, late, directory=directory)
     except FileNotFoundError as error:
         raise HostError(
             f"no command {command[0]}: kernels of machines are fetched with Debian's tools", next_step="use Debian"
         ) from error
-    except subprocess.TimeoutExpired as error:
-        raise HostError(f"{command[0]} took longer than {_FETCH_SECONDS} s", next_step="look at the network") from error
     if done.returncode:
         full = "No space left" in done.stderr
         step = f"make room in {cache_place()}, or set XDG_CACHE_HOME" if full else "see whether the mirror is reachable"

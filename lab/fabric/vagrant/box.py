@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The box of Vagrant's machines: a Debian with all that policylab needs, made by Debian's tools alone.
+"""The box of Vagrant's machines, made by Debian's tools alone; what is in it ``lab.fabric.vagrant.contents`` says.
 
 No mount, loop device or boot loader: a tree (mmdebstrap) becomes a file system (``mke2fs -d``), and that a disk
 (``qemu-img``). The kernels of the matrix lie beside it in the box, and the Vagrantfile says which machine runs which.
@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
-import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +22,16 @@ from lab.fabric.cache import cache_directory, locked
 from lab.fabric.finding import last_line, which
 from lab.fabric.machine.initrd import archive, modules_for
 from lab.fabric.machine.kernels import KERNELS, Kernel, debian_mirror, get_kernel
+from lab.fabric.tool import run_tool
+from lab.fabric.vagrant.contents import (
+    FILES,
+    PACKAGES,
+    RELEASE,
+    copy_checkout,
+    copy_modules,
+    downloads,
+    needed_modules,
+)
 
 __all__ = ["BOX", "TOOLS", "build_box", "remove_box"]
 
@@ -39,28 +47,13 @@ TOOLS: Final = {
 }
 """The commands that make it, and the packages that these are in."""
 
-RELEASE: Final = "bookworm"
-_PYTHON: Final = "3.11"
-"""The release's own."""
-_GLIBC: Final = range(36, 16, -1)
-"""The release's is 2.36; wheels for older ones will do, the newest of them first."""
-PACKAGES: Final = (
-    *("systemd-sysv", "dbus", "udev", "openssh-server", "sudo", "rsync", "libnss-myhostname", "python3-venv"),
-    *("iptables", "nftables", "ipset", "iproute2", "ethtool", "tcpdump", "kmod", "procps", "jq", "gcc", "libc6-dev"),
-    *("python3-bpfcc", "bpftool", "linux-headers-amd64", "busybox-static"),
-)
-"""All that the launcher would install for namespace labs, and what a machine itself needs."""
 _DISK_BYTES: Final = 8 << 30
 """Of which nothing is taken that is not written."""
 _SECONDS: Final = 1800.0
 """For one tool; each takes up to a minute, or some on a busy host."""
+_ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 _WHOLE: Final = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
 """A tool ends with us, and with it all that it has started and mounted."""
-
-_MODULES: Final = ("arch/", "crypto/", "lib/", "net/", "fs/", "drivers/virtio/", "drivers/block/", "drivers/char/")
-_NETWORK_MODULES: Final = "drivers/net/"
-"""Of these only what lies on top and the kinds below: what machines have no hardware for stays away."""
-_NETWORK_KINDS: Final = frozenset({"vxlan", "ipvlan", "macvlan", "bonding", "geneve", "netdevsim", "vrf"})
 
 _FIRST: Final = """#!/bin/busybox sh
 set -e
@@ -74,40 +67,6 @@ mount -t ext4 /dev/vda /root
 for place in dev proc sys; do mount -o move /$place /root/$place; done
 exec switch_root /root /sbin/init
 """
-_CHECKSUMS: Final = "alias crypto-crc32c "
-"""ext4 asks for them by this name, and in the first file system nobody looks it up."""
-
-# In the tree, which is the root here; /policylab holds the checkout. tox's environment is made now, so that
-# nothing is fetched in the machine; it is also the one in which `policylab` itself runs there.
-_INSTALL: Final = """
-set -e
-export PIP_NO_INDEX=1 PIP_FIND_LINKS=/opt/policylab/wheels PIP_CONFIG_FILE=/dev/null PIP_ROOT_USER_ACTION=ignore
-useradd --create-home --shell /bin/bash vagrant
-echo 'vagrant ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/vagrant
-chown -R vagrant: /home/vagrant
-chmod -R go= /home/vagrant/.ssh
-python3 -m venv /opt/policylab/tools
-/opt/policylab/tools/bin/pip install --quiet tox
-for command in tox policylab pytest policylab-python; do
-    ln -s /policylab/lab/fabric/vagrant/as-root /usr/local/bin/$command
-done
-cd /policylab
-tox run -qq -e integration --notest
-rm -rf /opt/policylab/wheels
-systemctl enable systemd-networkd ssh
-systemctl mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service
-: >/etc/resolv.conf
-: >/etc/machine-id
-"""
-_FILES: Final = {
-    "etc/systemd/network/eth0.network": (
-        "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nClientIdentifier=mac\n"
-    ),
-    "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
-    "etc/hosts": "127.0.0.1 localhost\n",
-    "etc/ssh/sshd_config.d/policylab.conf": "UseDNS no\n",
-    "opt/policylab/install": _INSTALL,
-}
 
 
 def build_box(checkout: Path, tell: Callable[[str], None]) -> None:
@@ -178,13 +137,13 @@ class _Box:
 
     def _prepare(self, kernels: Sequence[Kernel]) -> None:
         """Lay out beside the tree what is copied into it: files, wheels, the checkout, modules; and the kernels."""
-        for name, content in _FILES.items():
+        for name, content in FILES.items():
             file = self._extra / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, encoding="utf-8")
         self._tell("fetching Python packages")
-        _run([sys.executable, "-m", "pip", *_download(self._checkout, self._extra / "opt/policylab/wheels")])
-        _copy_checkout(self._checkout, self._extra / "policylab")
+        _run([sys.executable, "-m", "pip", *downloads(self._checkout, self._extra / "opt/policylab/wheels")])
+        copy_checkout(self._checkout, self._extra / "policylab")
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", BOX, "-f", str(self._box / "key")])
         keys = self._extra / "home/vagrant/.ssh/authorized_keys"
         keys.parent.mkdir(parents=True)
@@ -192,9 +151,9 @@ class _Box:
         for kernel in kernels:
             self._tell(f"taking kernel {kernel.name} ({kernel.release})")
             shutil.copyfile(kernel.image, self._box / f"vmlinuz-{kernel.name}")
-            first = archive(_FIRST, modules_for(kernel, _needed(kernel)))
+            first = archive(_FIRST, modules_for(kernel, needed_modules(kernel)))
             (self._box / f"initrd-{kernel.name}").write_bytes(first)
-            _copy_modules(kernel, self._extra / "usr/lib/modules" / kernel.release)
+            copy_modules(kernel, self._extra / "usr/lib/modules" / kernel.release)
 
     def _make_disk(self) -> None:
         raw = self._work / "disk"
@@ -208,71 +167,10 @@ class _Box:
         (self._box / "metadata.json").write_text(json.dumps(about), encoding="ascii")
 
 
-def _download(checkout: Path, wheels: Path) -> Iterator[str]:
-    """The words for pip to fetch what policylab, its tests and tox consist of, for the box's Python."""
-    with (checkout / "pyproject.toml").open("rb") as file:
-        said = tomllib.load(file)
-    project = said["project"]
-    machine = os.uname().machine
-    yield from ("download", "--quiet", "--dest", str(wheels), "--only-binary=:all:", "--python-version", _PYTHON)
-    for name in (*(f"manylinux_2_{version}_{machine}" for version in _GLIBC), f"manylinux2014_{machine}"):
-        yield from ("--platform", name)
-    yield from project["dependencies"]
-    yield from project["optional-dependencies"]["sidecar"]
-    yield from said["dependency-groups"]["test"]
-    yield from said["build-system"]["requires"]
-    yield from ("tox>=4.22", "editables~=0.3")
-
-
-def _copy_checkout(checkout: Path, target: Path) -> None:
-    """Copy what an editable installation is made of; Vagrant brings the machine the rest, and what changes."""
-    for name in ("lab", "dataplanes", "bpf", "topologies"):
-        shutil.copytree(checkout / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tox.ini", "README.md", "LICENSE"):
-        shutil.copyfile(checkout / name, target / name)
-
-
-def _copy_modules(kernel: Kernel, target: Path) -> None:
-    """Copy the modules that a machine may want."""
-    for file in kernel.modules.rglob("*"):
-        path = file.relative_to(kernel.modules)
-        if file.is_file() and not file.is_symlink() and (len(path.parts) == 1 or _wanted(path)):
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / path)
-
-
-def _needed(kernel: Kernel) -> tuple[str, ...]:
-    """The modules that lead to the disk; of those for checksums the last, which any processor can run."""
-    aliases = (kernel.modules / "modules.alias").read_text(encoding="ascii").splitlines()
-    checksums = [line.removeprefix(_CHECKSUMS) for line in aliases if line.startswith(_CHECKSUMS)]
-    return ("virtio_pci", "virtio_blk", *checksums[-1:], "ext4")
-
-
-def _wanted(path: Path) -> bool:
-    below = path.as_posix().removeprefix("kernel/")
-    if below.startswith(_NETWORK_MODULES):
-        rest = below.removeprefix(_NETWORK_MODULES).split("/")
-        return len(rest) == 1 or rest[0] in _NETWORK_KINDS
-    return below.startswith(_MODULES)
-
-
 def _run(command: Sequence[str]) -> str:
     """Run a tool to its end; raises HostError with what it says last when it fails or takes too long."""
-    environment = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(
-            [*_WHOLE, *command],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HostError(
-            f"{command[0]} took longer than {_SECONDS:g} s", next_step="run it on a machine that is less busy"
-        ) from error
+    late = HostError(f"{command[0]} took longer than {_SECONDS:g} s", next_step="run it on a machine that is less busy")
+    done = run_tool([*_WHOLE, *command], _SECONDS, late, environment=_ENVIRONMENT)
     if done.returncode:
         raise HostError(f"{command[0]} failed", value=last_line(done.stderr), next_step=_mend(done.stderr))
     return done.stdout
