@@ -14,13 +14,17 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from lab.errors import LabError
-from lab.fabric.namespace_node import NamespaceNode
 
-__all__ = ["host_of", "object_of", "serve", "take_host"]
+__all__ = ["Host", "host_of", "object_of", "serve", "take_host"]
 
-_objects: Final[dict[int, Any]] = {}
-_numbers: Final = count(1)
-_hosts: Final[dict[str, NamespaceNode]] = {}
+
+class Host(Protocol):
+    """A host of the lab that is on this machine; which kind it has does not matter here."""
+
+    @property
+    def name(self) -> str:
+        """The name that the topology gives it."""
+        ...
 
 
 class Channel(Protocol):
@@ -35,17 +39,22 @@ class Channel(Protocol):
         ...
 
 
+_objects: Final[dict[int, Any]] = {}
+_numbers: Final = count(1)
+_hosts: Final[dict[str, Host]] = {}
+
+
 def object_of(number: int) -> Any:
     """What was made here under that number."""
     return _objects[number]
 
 
-def take_host(host: NamespaceNode) -> None:
+def take_host(host: Host) -> None:
     """Let arguments mean this host when they name it."""
     _hosts[host.name] = host
 
 
-def host_of(name: str) -> NamespaceNode:
+def host_of(name: str) -> Host:
     """The host of the lab that is on this machine under that name."""
     return _hosts[name]
 

@@ -31,7 +31,7 @@ class MachineNode(NamespaceNode):
     def __repr__(self) -> str:
         return f"MachineNode({self.name!r})"
 
-    def __reduce__(self) -> tuple[Callable[[str], NamespaceNode], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[[str], agent.Host], tuple[str]]:
         return agent.host_of, (self.name,)
 
     @property
