@@ -23,12 +23,13 @@ from typing import Any, Concatenate, Final, Generic, NoReturn, ParamSpec, Self, 
 from lab.conformance import keeper
 from lab.conformance.ledger import Ledger, keep
 from lab.errors import DataplaneError, LabError
+from lab.fabric.namespace_node import PATIENCE_VARIABLE
 
 __all__ = ["CALL_SECONDS", "Apart"]
 
-CALL_SECONDS: Final = 45.0
+CALL_SECONDS: Final = 45.0 * float(os.environ.get(PATIENCE_VARIABLE, "1"))
 """How long a plugin may take for one call of start, apply, stop, evidence and the like; one that hangs is to be told
-of within a minute."""
+of within a minute, in a machine that may be emulated within ten."""
 CLOSE_SECONDS: Final = 90.0
 """How long the end of a process may take in which no plugin hangs; many labs are closed one after another."""
 KEPT_OUTPUT: Final = 2000

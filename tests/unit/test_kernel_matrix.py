@@ -128,6 +128,10 @@ def test_machine_is_asked_for_what_the_user_asked_for() -> None:
     assert " ".join(words[4:]) == f"{told} --dataplane iptables --dataplane nftables --level core --only tier"
 
 
+def test_machine_says_itself_how_long_a_call_may_take_when_the_user_does_not() -> None:
+    assert "--call-seconds" not in SuiteRun(REQUEST).command("/run/r")
+
+
 def test_accelerator_is_judged_by_itself_and_by_what_proves_that_it_was_at_work() -> None:
     request = Request(("iptables", "nftables"), ("xdp", "flowtable"), "dev", None, "core")
     suite, xdp, flowtable = requests_of(request)
