@@ -52,7 +52,9 @@ class Draws:
     def settings(self, profile: str) -> settings:
         """As much as the profile says."""
         chosen = PROFILES[profile]
-        return settings(chosen, max_examples=chosen.max_examples // _SHARE_OF_REQUESTS) if self.sidecars else chosen
+        if not self.sidecars:
+            return chosen
+        return settings(chosen, max_examples=max(_FEWEST_REQUESTS, chosen.max_examples // _SHARE_OF_REQUESTS))
 
 
 POLICIES: Final = Draws(
@@ -66,6 +68,7 @@ REQUESTS: Final = Draws(
 )
 DRAWS: Final = (POLICIES, REQUESTS)
 _SHARE_OF_REQUESTS: Final = 10
+_FEWEST_REQUESTS: Final = 5
 SHIPPED: Final = Draws(
     "generated.shipped-policies",
     "Under every example policy, in three-by-three, flows of all regions get the reference model's verdict.",

@@ -82,10 +82,12 @@ class Regions:
 
     def flows(self) -> Iterator[Flow]:
         """First and last of every region: what stands at its borders, or alone in it."""
-        return map(_flow, self._places())
-
-    def _places(self) -> Iterator[_Place]:
-        return chain.from_iterable(map(self._borders, self.ways()))
+        for way in self.ways():
+            source, destination, protocol, family, icmp = way
+            yield from [
+                Flow(source, destination, protocol, port, family, source_port, icmp)
+                for source_port, port in self._borders(way)
+            ]
 
     def region(self, flow: Flow) -> Region:
         """The region of a flow."""
@@ -100,8 +102,10 @@ class Regions:
     def all(self) -> Mapping[Region, _Place]:
         """Every region, with a flow of it."""
         found: dict[Region, _Place] = {}
-        for place in self._places():
-            found.setdefault(self._region(place), place)
+        for way in self.ways():
+            sources, destinations = self.oracle.stretches(way)
+            for source_port, port in self._borders(way):
+                found.setdefault((way, sources[source_port], destinations[port]), (way, source_port, port))
         return found
 
     def neighbours(self, flow: Flow) -> Iterator[Flow]:
@@ -179,17 +183,19 @@ class Regions:
         told = [IcmpHeader(kind, code) for kind, code in codes if code <= _LAST_CODE]
         return {number: dict.fromkeys((echo, *told)) for number, echo in _ECHOES.items()}
 
-    def _borders(self, way: Way) -> Iterator[_Place]:
+    def _borders(self, way: Way) -> Sequence[tuple[int | None, int | None]]:
+        """Source and destination ports of the first and last flow of each region of a way."""
         if way[2] not in PORT_PROTOCOLS:
-            yield way, None, None
-            return
+            return ((None, None),)
         sources, destinations = self.oracle.stretches(way)
         told_apart = (port for port in _edges(sources) if sources[port] != sources[None])
         source_ports, ports = [*dict.fromkeys((*_SOURCE_PORTS, *told_apart))], [*_edges(destinations)]
         every = len(source_ports) * len(ports) <= _MOST_A_WAY
-        for number, source_port in enumerate(source_ports):
-            for port in ports if every or source_port is None else ports[number % len(ports) :: _SPREAD]:
-                yield way, source_port, port
+        return [
+            (source_port, port)
+            for number, source_port in enumerate(source_ports)
+            for port in (ports if every or source_port is None else ports[number % len(ports) :: _SPREAD])
+        ]
 
 
 def _edges(stretches: Stretches) -> Iterable[int]:

@@ -114,17 +114,17 @@ class Oracle:
 
     def verdicts(self, flows: Iterable[Flow]) -> list[Verdict]:
         """The verdicts of many flows, in their order; raises as :meth:`verdict` does."""
-        ways = self._ways
-        found = []
+        found: list[Verdict] = []
+        before: Hashable = None
         for flow in flows:
             key = (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp, flow.http)
-            way = ways.get(key)
-            if way is None:
-                way = ways[key] = self._way(flow)
-            ports = (way.sources[flow.source_port], way.destinations[flow.port])
-            verdict = way.verdicts.get(ports)
+            if key != before:  # most flows are of the way of the one before
+                before, way = key, self._ways.get(key) or self._ways.setdefault(key, self._way(flow))
+                sources, destinations, known = way.sources, way.destinations, way.verdicts
+            ports = (sources[flow.source_port], destinations[flow.port])
+            verdict = known.get(ports)
             if verdict is None:
-                verdict = way.verdicts[ports] = self._judge(flow, way)
+                verdict = known[ports] = self._judge(flow, way)
             found.append(verdict)
         return found
 

@@ -43,6 +43,7 @@ class Ends:
         self._taps: dict[tuple[str, ...], Tap] = {}
         self._senders: dict[tuple[str, ...], Sender] = {}
         self._loads: dict[Hashable, Load] = {}
+        self._latest: tuple[Hashable, Load] | None = None
         self._translated = False
         self._forwards: Mapping[Arrival, str] = {}
 
@@ -73,17 +74,22 @@ class Ends:
         if (forwards, translated) != (self._forwards, self._translated):
             self._forwards, self._translated = forwards, translated
             self._loads.clear()
+            self._latest = None
 
     def load(self, flow: Flow) -> Load:
         """Make a flow ready to be sent; raises TopologyError when one of its ends has no address in its family."""
         # What comes to a node's port may come out elsewhere; else a port is only stamped into the frame.
         port = flow.port if self._forwards else None
         key = (flow.source, flow.destination, flow.protocol, flow.family, flow.icmp, port)
+        latest = self._latest
+        if latest is not None and latest[0] == key:  # most flows go the way of the one before
+            return latest[1]
         made = self._loads.get(key)
         if made is None:
             if len(self._loads) >= _KEPT:
                 self._loads.clear()
             made = self._loads[key] = self._load(flow)
+        self._latest = key, made
         return made
 
     def _load(self, flow: Flow) -> Load:
