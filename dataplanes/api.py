@@ -128,7 +128,9 @@ class Capability(Enum):
     NAMED_PORTS = "policy.named-ports"
     NETWORK_SETS = "policy.network-sets"
     LIVE_UPDATE = "update.live"
+    WORKLOADS_CHANGE = "update.workloads"
     CONNECTIONS = "flow.connections"
+    OWN_SOURCE = "flow.own-source"
     SERVICES = "policy.services"
     ADMIN_POLICIES = "policy.admin"
     HOST_ENDPOINTS = "host.endpoints"
@@ -168,10 +170,14 @@ TRAITS: Final[Mapping[Capability, Trait]] = {
     Capability.NAMED_PORTS: Trait("sets of address, protocol and port", "core"),
     Capability.NETWORK_SETS: Trait("sets of networks", "core"),
     Capability.LIVE_UPDATE: Trait("a policy in place of another one", "core"),
+    Capability.WORKLOADS_CHANGE: Trait(
+        "workloads that come and go: an interface that no workload of the snapshot has is cut off", "extended"
+    ),
     Capability.CONNECTIONS: Trait(
         "what belongs to a connection that was let through passes by its state: answers, later packets, ICMP errors",
         "extended",
     ),
+    Capability.OWN_SOURCE: Trait("packets of a workload dropped that bear another address than its own", "extended"),
     Capability.SERVICES: Trait("rules that match the endpoints of a service", "extended"),
     Capability.ADMIN_POLICIES: Trait(
         "AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy: the tiers around `default`", "extended"

@@ -3,7 +3,8 @@
 
 How a packet walks (every chain carries the prefix ``plab-``), and which tables there are for what:
 
-    raw     PREROUTING, OUTPUT   doNotTrack policies: raw-in, raw-out
+    raw     PREROUTING           from a workload: nothing with a source that is not its own
+            PREROUTING, OUTPUT   doNotTrack policies: raw-in, raw-out
     mangle  PREROUTING           preDNAT policies: dnat-in
     filter  INPUT                from a workload: to-host (from, then the endpoint-to-host action)
                                  otherwise, unless accepted in raw or mangle: host-in
@@ -19,8 +20,8 @@ and within them
     host-in -> host-in-INTERFACE -> failsafe-in, then the same as ingress
 
 A chain in that place returns only when it accepts the packet or has no say in it, and drops it otherwise; so what
-comes to the end of FORWARD was accepted by every endpoint concerned. Only filter is always there. A host endpoint
-brings mangle, since the way out of what DNAT has sent elsewhere is not known in filter OUTPUT.
+comes to the end of FORWARD was accepted by every endpoint concerned. Only filter and raw PREROUTING are always there. A
+host endpoint brings mangle, since the way out of what DNAT has sent elsewhere is not known in filter OUTPUT.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ _PREROUTING, _POSTROUTING = f"{CHAIN_PREFIX}prerouting", f"{CHAIN_PREFIX}postrou
 _INPUT, _FORWARD, _OUTPUT = f"{CHAIN_PREFIX}input", f"{CHAIN_PREFIX}forward", f"{CHAIN_PREFIX}output"
 _FROM_WORKLOAD, _TO_WORKLOAD = f"-i {WORKLOAD_PREFIX}+", f"-o {WORKLOAD_PREFIX}+"
 
+# By the way back: packets to that address would leave by another interface (Felix: rules/static.go).
+_UNSPOOFED = f"{_FROM_WORKLOAD} -m rpfilter --validmark --invert {comment('not the address of this workload')} -j DROP"
+
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
@@ -80,8 +84,7 @@ class _Renderer:
         yield "filter", self._filter()
         if self._hosts:
             yield "mangle", self._mangle()
-        if self._untracked:
-            yield "raw", self._raw()
+        yield "raw", self._raw() if self._untracked else _raw_without_policies()
         masquerade = tuple(self._masquerade())
         if masquerade:
             yield "nat", table({"POSTROUTING": _POSTROUTING}, Chain(_POSTROUTING, "masquerade", masquerade))
@@ -194,7 +197,7 @@ class _Renderer:
         hosts = HostChains(policies)
         kept = _unforged(UNTRACKED)
         from_workload = f"{_FROM_WORKLOAD} {comment('what workloads send is always tracked')} -j RETURN"
-        incoming = (kept, from_workload, f"-j {hosts.untracked(Direction.INGRESS)}", _left_clean(UNTRACKED))
+        incoming = (_UNSPOOFED, kept, from_workload, f"-j {hosts.untracked(Direction.INGRESS)}", _left_clean(UNTRACKED))
         outgoing = (kept, f"-j {hosts.untracked(Direction.EGRESS)}", _left_clean(UNTRACKED))
         return table(
             {"PREROUTING": _PREROUTING, "OUTPUT": _OUTPUT},
@@ -215,6 +218,11 @@ class _Renderer:
                 destination=SnapshotSide(not_nets=settings.pools),
             )
             yield from self._policies().lines(leaving, "-j MASQUERADE", "natOutgoing: from a pool to none")
+
+
+def _raw_without_policies() -> Table:
+    chain = Chain(_PREROUTING, "packets ahead of conntrack", (_UNSPOOFED,))
+    return table({"PREROUTING": _PREROUTING}, chain)
 
 
 def _unforged(bit: int) -> str:

@@ -4,7 +4,8 @@
 Each table changes in one commit, but two tables never in the same one. So that no packet is judged half by the old
 rules and half by the new, in such a way that it gets through where both drop it or is cut where both accept it:
 
-- Only ``filter`` has rules, before and after: its one commit is the change.
+- Only ``filter`` has rules of policies, before and after: its one commit is the change. What raw then holds, a check of
+  sources that is the same for all, is let alone.
 - More tables come into use: raw, mangle, filter. What the old rules do not read does no harm ahead of time, and what
   the new ones drop early is not accepted by both.
 - They go out of use: filter, mangle, raw, for the same reasons.
@@ -17,7 +18,7 @@ rules and half by the new, in such a way that it gets through where both drop it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +31,8 @@ __all__ = ["Change", "change"]
 
 _FIRST_TO_LAST: Final[tuple[TableName, ...]] = ("raw", "mangle", "filter", "nat")
 _LAST_TO_FIRST: Final[tuple[TableName, ...]] = ("filter", "mangle", "raw", "nat")
-_EARLY: Final[frozenset[TableName]] = frozenset({"raw", "mangle"})
+_CHECKS_SOURCES: Final = "prerouting"
+"""How the name of the chain ends that raw always has, of either generation."""
 _EMPTY: Final = Table({}, {})
 _NO_RULES: Final = Held(frozenset(), ())
 
@@ -81,7 +83,8 @@ def change(ruleset: Ruleset | None, before: Installed) -> Change:
     Every line names a chain of ours or a rule that jumps to one: what others have in a table stays as it is.
     """
     tables: Mapping[TableName, Table] = {} if ruleset is None else ruleset.tables
-    if before.generation is not None and _EARLY & before.tables.keys() and _EARLY & tables.keys():
+    held = {name: found.chains for name, found in before.tables.items()}
+    if before.generation is not None and _judges_early(held) and _judges_early(_chains(tables)):
         generation: Generation = 0 if before.generation else 1
         commits = list(_side_by_side(tables, before, generation))
     else:
@@ -92,10 +95,21 @@ def change(ruleset: Ruleset | None, before: Installed) -> Change:
 
 
 def _one_by_one(tables: Mapping[TableName, Table], before: Installed) -> Iterator[_Commit]:
-    order = _FIRST_TO_LAST if _EARLY & tables.keys() else _LAST_TO_FIRST
+    order = _FIRST_TO_LAST if _judges_early(_chains(tables)) else _LAST_TO_FIRST
     for name in order:
-        if name in tables or name in before.tables:
-            yield _replaced(name, tables.get(name, _EMPTY), before.tables.get(name, _NO_RULES), 0)
+        new, old = tables.get(name, _EMPTY), before.tables.get(name, _NO_RULES)
+        kept = name == "raw" and before.generation == 0 and not _judges_early({name: {*new.chains, *old.chains}})
+        if (name in tables or name in before.tables) and not (kept and old.chains == new.chains.keys()):
+            yield _replaced(name, new, old, 0)
+
+
+def _chains(tables: Mapping[TableName, Table]) -> Mapping[TableName, Collection[str]]:
+    return {name: table.chains for name, table in tables.items()}
+
+
+def _judges_early(chains: Mapping[TableName, Collection[str]]) -> bool:
+    """Whether any policy is asked ahead of filter; where none is, raw has the chain that checks sources, alone."""
+    return "mangle" in chains or any(not name.endswith(_CHECKS_SOURCES) for name in chains.get("raw", ()))
 
 
 def _replaced(name: TableName, new: Table, old: Held, generation: Generation) -> _Commit:

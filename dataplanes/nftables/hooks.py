@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the kernel enters the table, and how a packet walks from there.
 
-    raw     prerouting, output   doNotTrack policies
+    raw     prerouting           from a workload: nothing with a source that is not its own
+            prerouting, output   doNotTrack policies
     mangle  prerouting           preDNAT policies
     filter  input                from a workload: its egress policy, then the endpoint-to-host action
                                  otherwise, unless accepted early: the host endpoint it comes in by
@@ -12,9 +13,9 @@
     nat     postrouting          masquerade
 
 Whatever is asked returns only when it accepts the packet or has no say in it, and drops it otherwise; so what comes to
-the end was accepted by every endpoint concerned, and goes on to the tables of others. Only input and forward are always
-there. A host endpoint brings output and mangle postrouting, since the way out of what DNAT has sent elsewhere is not
-known in output.
+the end was accepted by every endpoint concerned, and goes on to the tables of others. Only raw prerouting, input and
+forward are always there. A host endpoint brings output and mangle postrouting, since the way out of what DNAT has sent
+elsewhere is not known in output.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from dataplanes.nftables.parts import Chain, Hooked, Scene
 from dataplanes.nftables.words import (
     ACCEPT,
     CLEAR_MARK,
+    COUNT,
     DROP,
     Rule,
     clear_bits,
@@ -61,6 +63,8 @@ _PLACES: Final[Mapping[str, Hooked]] = {
     "filter-output": Hooked("output", _FILTER),
     "nat-postrouting": Hooked("postrouting", _SNAT, "nat"),
 }
+# Packets to that address would leave by another interface (Felix: rules/static.go).
+_NO_WAY_BACK: Final = match({"fib": {"result": "oif", "flags": ["saddr", "mark", "iif"]}}, 0)
 _DNATED: Final = match({"ct": {"key": "status"}}, "dnat", "in")
 
 
@@ -85,13 +89,13 @@ def every_entry() -> frozenset[Entry]:
 
 def wanted_entries(snapshot: Snapshot) -> frozenset[Entry]:
     """Those that a snapshot needs."""
-    names = {"filter-input", "filter-forward"}
+    names = {"raw-prerouting", "filter-input", "filter-forward"}
     if snapshot.host_endpoints:
         names |= {"filter-output", "mangle-postrouting"}
     if _pre_dnat(snapshot):
         names.add("mangle-prerouting")
     if _untracked(snapshot):
-        names |= {"raw-prerouting", "raw-output"}
+        names.add("raw-output")
     if snapshot.settings.masquerade:
         names.add("nat-postrouting")
     return frozenset(map(Entry, names))
@@ -181,6 +185,9 @@ def _ahead_of_dnat(scene: Scene) -> Iterator[Rule]:
 
 
 def _arriving(scene: Scene) -> Iterator[Rule]:
+    yield rule(FROM_WORKLOAD, _NO_WAY_BACK, COUNT, DROP, about="not the address of this workload")
+    if not _untracked(scene.snapshot):
+        return
     yield _unforged(UNTRACKED)
     yield rule(FROM_WORKLOAD, ACCEPT, about="what workloads send is always tracked")
     yield rule(jump(scene.use(Hosts(Stage.UNTRACKED, Direction.INGRESS))))

@@ -4,7 +4,8 @@
 A case has one or more steps. Each puts its ``resources`` in force (none: no policy), in place of those of the
 step before, and says of its ``flows`` whether they are allowed. A flow is spelled as in a flows file, with one
 convenience: without ``family`` it stands for two flows, one a family (ICMP and ICMPv6 by name have but one).
-``evidence`` says how the verdicts of a step must have come about, where an accelerator takes part.
+``cluster`` says what the cluster knows of the topology's namespaces and workloads meanwhile that is otherwise (see
+``states``). ``evidence`` says how the verdicts of a step must have come about, where an accelerator takes part.
 
 ``conversations`` are played packet by packet through all steps. Each is spelled as its first packet's flow is, and has
 ``packets``: what is said (``send`` or ``answer``), under which ``step``'s policy, and whether it comes through.
@@ -47,7 +48,10 @@ class ExpectedFlow:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Resource documents as users write them, and what must hold while they are in force."""
+    """Resource documents as users write them, and what must hold while they are in force.
+
+    Ahead of them there may be a document of what the cluster knows meanwhile.
+    """
 
     title: str | None
     resources: tuple[Entry, ...]
@@ -152,6 +156,7 @@ class _StepModel(StrictModel):
     """A step; its flows' other keys are checked by the reader of flows files."""
 
     title: str | None = None
+    cluster: dict[str, Any] = Field(default_factory=dict)
     resources: list[dict[str, Any]] = Field(default_factory=list)
     flows: list[dict[str, Any]] = Field(default_factory=list)
     evidence: list[EvidenceModel] = Field(default_factory=list)
@@ -274,7 +279,8 @@ def _step(step: _StepModel, document: Document, number: int, nodes: Iterable[str
     if watched and not number:
         place = document.place(("steps", number, "watched"))
         raise LabError("nothing changes before the first step", place=place, allowed="watched in later steps")
-    return Step(step.title, tuple(step.resources), tuple(flows), tuple(evidence), tuple(watched))
+    known = [step.cluster] if step.cluster else []
+    return Step(step.title, (*known, *step.resources), tuple(flows), tuple(evidence), tuple(watched))
 
 
 def _expected_evidence(model: EvidenceModel, place: Place, nodes: Iterable[str]) -> ExpectedEvidence:

@@ -13,16 +13,17 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Dataplane, DataplaneError
 from lab.conformance.counterexample import Failing
-from lab.conformance.generate.courses import Course, courses
+from lab.conformance.generate.courses import Course, Edit, courses
 from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
 from lab.conformance.results import Results
 from lab.conformance.rounds import Rounds
-from lab.conformance.scenario import Scenario
+from lab.conformance.scenario import Entry, Scenario
+from lab.conformance.states import State
 from lab.conformance.watching import watch
 from lab.errors import LabError
-from lab.oracle import Oracle
+from lab.oracle import PartialOracle
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
 
@@ -54,6 +55,18 @@ COURSES: Final = {
 
 class _WrongError(Exception):
     """A step went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step of a course, by its number from 1 on."""
+
+    number: int
+    edit: Edit
+
+    def __str__(self) -> str:
+        restarted = ", started anew before" if self.edit.restart else ""
+        return f"step {self.number} ({self.edit.what}{restarted})"
 
 
 @dataclass(slots=True)
@@ -98,28 +111,48 @@ class Changing:
         flows, now = blank.load().flows, blank
         harness = self.judge.pool.lab(blank, self.dataplane)
         harness.apply(Resources())
-        for edit in course.edits:
+        for number, edit in enumerate(course.edits, start=1):
             scenario = replace(now, resources=edit.resources, before=(*now.before, now.resources))
             try:
                 scenario.load()
             except LabError:
                 continue  # halfway between two states that load there may be one that does not
-            self._step(harness, scenario, flows, restart=edit.restart)
+            self._step(harness, scenario, flows, _Step(number, edit))
             now = scenario
-        # What was reached step by step is what is reached at once.
-        harness.apply(Resources())
-        harness.apply(now.load().resources)
-        self._grid(harness, replace(now, before=(*now.before, now.resources, ())), flows)
+        self._arrive_again(harness, now, course.again, flows)
         if self.seen["courses"] % LAB_LIFE == 0:
             self.judge.pool.forget(blank, self.dataplane)  # it keeps all plugins that were dropped without ``stop``
 
-    def _step(self, harness: Harness, scenario: Scenario, flows: Sequence[Flow], *, restart: bool) -> None:
+    def _arrive_again(
+        self, harness: Harness, end: Scenario, path: Sequence[tuple[Entry, ...]], flows: Sequence[Flow]
+    ) -> None:
+        """What was reached step by step is what is reached by other paths: at once, and in another order."""
+        for way in ((end.resources,), (*path[:-1], end.resources)):
+            harness.apply(Resources())
+            scenario = replace(end, before=(*end.before, end.resources), resources=())
+            for resources in way:
+                scenario = replace(scenario, before=(*scenario.before, scenario.resources), resources=resources)
+                try:
+                    state = scenario.load().state
+                except LabError:
+                    scenario = replace(scenario, before=scenario.before[:-1], resources=scenario.before[-1])
+                    continue
+                self._apply(harness, scenario, state)
+            self._grid(harness, scenario, flows)
+
+    def _apply(self, harness: Harness, scenario: Scenario, state: State) -> None:
+        try:
+            harness.apply(state.resources, state.known)
+        except DataplaneError as error:
+            self._fail(scenario, Outcome(Results(()), error=error))
+
+    def _step(self, harness: Harness, scenario: Scenario, flows: Sequence[Flow], step: _Step) -> None:
         self.seen["steps"] += 1
         loaded = scenario.load()
-        states = (("what was in force", loaded.before[-1]), ("the next policy", loaded.resources))
+        states = (("what was in force", loaded.before[-1]), (str(step), loaded.state))
         places = [(self.seen["steps"] + number) % len(flows) for number in range(0, len(flows), _pace(flows))]
         try:
-            seen = watch(harness, [flows[place] for place in places], states, 1, restart=restart)
+            seen = watch(harness, [flows[place] for place in places], states, 1, restart=step.edit.restart)
         except DataplaneError as error:
             self._fail(scenario, Outcome(Results(()), error=error))
         self.seen["packets"] += seen.packets
@@ -130,7 +163,8 @@ class Changing:
         self._grid(harness, scenario, flows)
 
     def _grid(self, harness: Harness, scenario: Scenario, flows: Sequence[Flow]) -> None:
-        verdicts = Oracle(harness.topology, scenario.load().resources).verdicts(flows)
+        state = scenario.load().state
+        verdicts = PartialOracle(harness.topology, state.resources, state.known).verdicts(flows)
         seen = harness.observe(flows)
         results = Results.of(flows, verdicts, [each.verdict for each in seen])
         if not results.conformant:

@@ -11,14 +11,23 @@ from pydantic import Field
 
 from lab.document import Document, document_of
 from lab.errors import LabError
-from lab.oracle import Oracle
+from lab.oracle import PartialOracle
 from lab.oracle.tracking import Said, Tracker
 from lab.oracle.verdict import DefaultDecision, Verdict
 from lab.protocols import SCTP, TCP
 from lab.schema import StrictModel, validate
 from lab.topology import Flow, Topology
 from lab.topology.flows_file import read_flow
-from lab.traffic.conversation import AGAIN, Conversation, Line, Shape, error_of, flags_of, flow_of
+from lab.traffic.conversation import (
+    AGAIN,
+    Conversation,
+    Line,
+    Shape,
+    address_named,
+    error_of,
+    flags_of,
+    flow_of,
+)
 
 __all__ = ["Spoken", "conversations_of", "judged", "spoken"]
 
@@ -36,8 +45,9 @@ class _ShapeModel(StrictModel):
     later_only: bool = False
     options: Bytes | None = None
     extensions: list[Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=list)
-    payload: Annotated[int, Field(ge=0, le=65000)] | None = None
+    payload: Annotated[int, Field(ge=0, le=65527)] | None = None
     wrong_checksum: bool = False
+    wrong_header_checksum: bool = False
 
 
 class _LineModel(StrictModel):
@@ -48,6 +58,8 @@ class _LineModel(StrictModel):
     step: Annotated[int, Field(ge=0)] = 0
     by: str | None = None
     forged: bool = False
+    source: str | None = None
+    destination: str | None = None
     expect: Literal["allow", "deny"] | None = None
     shape: _ShapeModel = Field(default_factory=_ShapeModel)
 
@@ -93,6 +105,10 @@ def _conversation(document: Document, index: int, topology: Topology) -> Convers
         flow_of(found, line)
         if line.by is not None and topology.end(line.by) is None:
             raise LabError("no such end", place=place, value=line.by)
+        for named in filter(None, (line.source, line.destination)):
+            if address_named(named, opening.family, topology) is None:
+                family = f"an end of the topology or an address of IPv{opening.family}"
+                raise LabError("no address of the conversation's family", place=place, value=named, allowed=family)
     return found
 
 
@@ -106,6 +122,8 @@ def _line(model: _LineModel) -> Line:
         step=model.step,
         by=model.by,
         forged=model.forged,
+        source=model.source,
+        destination=model.destination,
         expect=None if model.expect is None else model.expect == "allow",
         shape=Shape(
             fragments=shape.fragments,
@@ -116,6 +134,7 @@ def _line(model: _LineModel) -> Line:
             extensions=tuple(shape.extensions),
             payload=shape.payload,
             wrong_checksum=shape.wrong_checksum,
+            wrong_header_checksum=shape.wrong_header_checksum,
         ),
     )
 
@@ -126,7 +145,7 @@ def spoken(conversations: Sequence[Conversation], step: int) -> Iterator[Spoken]
         yield from (Spoken(number, conversation, line) for line in conversation.lines if line.step == step)
 
 
-def judged(topology: Topology, played: Sequence[tuple[Spoken, Oracle]]) -> list[Verdict]:
+def judged(topology: Topology, played: Sequence[tuple[Spoken, PartialOracle]]) -> list[Verdict]:
     """The verdict on each packet, in the order in which they are played.
 
     It is the model's, or where the model has no opinion what was written by hand. Raises LabError where there is
@@ -142,7 +161,7 @@ def judged(topology: Topology, played: Sequence[tuple[Spoken, Oracle]]) -> list[
         said = _said(each, flow, line, last.get((each.number, not line.back)))
         if error_of(line, flow.family) is None:
             last[each.number, line.back] = flow, line
-        verdicts.append(tracker.judge(said, oracle) if tracker.knows(flow) else _as_written(each))
+        verdicts.append(tracker.judge(said, oracle) if tracker.knows(said) else _as_written(each))
     return verdicts
 
 
@@ -166,6 +185,8 @@ def _said(each: Spoken, flow: Flow, line: Line, quoted: tuple[Flow, Line] | None
         flags=flags,
         about=about,
         broken=shape.wrong_checksum,
-        whole=not (shape.overlap or shape.first_only or shape.later_only),
+        whole=not (shape.overlap or shape.first_only or shape.later_only or shape.wrong_header_checksum),
+        spoofed=line.source not in (None, flow.source),
+        elsewhere=line.destination is not None,
         init=flow.protocol != SCTP or line.word == "init",
     )

@@ -91,10 +91,13 @@ class Harness:
             return NodePlugins(node, self.dataplane, self.accelerators)
         return cast("NodePlugins", node.far.make(NodePlugins, node, self.dataplane, self.accelerators))
 
-    def apply(self, resources: Resources) -> None:
-        """Compile the resources and put every node's snapshot in force."""
+    def apply(self, resources: Resources, known: Topology | None = None) -> None:
+        """Compile the resources and put every node's snapshot in force.
+
+        ``known``: the topology as the cluster knows it meanwhile, with other labels, or without some workloads.
+        """
         self._forward(resources)
-        with self._rollout.of(resources) as steps, ThreadPoolExecutor(max_workers=len(steps)) as nodes:
+        with self._rollout.of(resources, known) as steps, ThreadPoolExecutor(max_workers=len(steps)) as nodes:
             # Nodes are machines of their own, and most of an apply is waiting for the kernel: all wait together.
             done = [nodes.submit(self._plugins[name].apply, *step) for name, step in steps.items()]
             for each in done:

@@ -45,7 +45,9 @@ _DECLARE_PORTS = frozenset({"Service", "EndpointSlice", "HostEndpoint"})
 
 
 def needed_by_document(document: Mapping[str, Any]) -> frozenset[Capability]:
-    """What a resource needs."""
+    """What a resource needs, or a document of what the cluster knows."""
+    if "kind" not in document:
+        return frozenset(_needed_to_know((document.get("workloads") or {}).values()))
     kind, spec = document["kind"], document.get("spec") or {}
     found = {_OF_KIND[kind]} if kind in _OF_KIND else set()
     calico = str(document.get("apiVersion")).startswith("projectcalico.org/")
@@ -58,6 +60,15 @@ def needed_by_document(document: Mapping[str, Any]) -> frozenset[Capability]:
     # applyOnForward comes with the two that are asked earlier, and says nothing of its own there.
     first = next((field for field in _OF_FIELD if spec.get(field)), None)
     return frozenset(found | ({_OF_FIELD[first]} if first else set()))
+
+
+def _needed_to_know(workloads: Iterable[Mapping[str, Any] | None]) -> Iterator[Capability]:
+    """Labels, ports and accounts come to a dataplane as members of sets, and as policies of its endpoints."""
+    for body in workloads:
+        if body is None:
+            yield Capability.WORKLOADS_CHANGE
+        elif "profiles" in body:
+            yield Capability.PROFILES
 
 
 def needed_by_flow(entry: Mapping[str, object]) -> frozenset[Capability]:

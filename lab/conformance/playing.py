@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from lab.conformance.conversations import Spoken, judged, spoken
 from lab.conformance.harness import Harness
 from lab.conformance.results import Results, Row
-from lab.oracle import Oracle
-from lab.policy.resources import Resources
+from lab.conformance.states import State
+from lab.oracle import PartialOracle
 from lab.topology import address_of
 from lab.traffic.conversation import Conversation
 from lab.traffic.observation import Observation
@@ -39,18 +39,18 @@ class Played:
 
 
 def play(
-    harness: Harness, conversations: Sequence[Conversation], states: Sequence[Resources], recorder: Recorder | None
+    harness: Harness, conversations: Sequence[Conversation], states: Sequence[State], recorder: Recorder | None
 ) -> Played:
     """Apply one state after another, and say under each what belongs there; conntrack is emptied before the first."""
     watching = nullcontext() if recorder is None else recorder.watch(harness.lab)
-    played: list[tuple[Spoken, Oracle]] = []
+    played: list[tuple[Spoken, PartialOracle]] = []
     seen: list[Observation] = []
     with Player(harness.lab) as player, watching:
-        for step, resources in enumerate(states):
-            harness.apply(resources)
+        for step, state in enumerate(states):
+            harness.apply(state.resources, state.known)
             if not step:  # only now: until rules are there that look at connections, none are tracked
                 player.begin(dict(enumerate(conversations)))
-            oracle = Oracle(harness.topology, resources)
+            oracle = PartialOracle(harness.topology, state.resources, state.known)
             for each in spoken(conversations, step):
                 played.append((each, oracle))
                 seen.append(player.say(each.number, each.line))

@@ -19,9 +19,10 @@ from lab.conformance.judged import combined_name
 from lab.conformance.playing import play
 from lab.conformance.results import Results
 from lab.conformance.scenario import Entry, LoadedScenario, Scenario
+from lab.conformance.states import State
 from lab.conformance.watching import watch
 from lab.errors import DataplaneError, HostError, NoLabError
-from lab.oracle import Oracle
+from lab.oracle import PartialOracle
 from lab.policy.resources import Resources
 from lab.traffic.tracked import Tracked
 
@@ -69,7 +70,7 @@ class Outcome:
         return frozenset(wrong | {kind for kind, found in others.items() if found})
 
 
-State = tuple[tuple[Entry, ...], ...]
+Past = tuple[tuple[Entry, ...], ...]
 """What was applied one after another since a lab was last without policy."""
 
 
@@ -79,7 +80,7 @@ class _Kept:
 
     harness: Harness
     stack: ExitStack
-    state: State | None = None
+    state: Past | None = None
 
 
 class Pool:
@@ -118,7 +119,8 @@ class Pool:
             return self._play(scenario, loaded, dataplane, recorder)
         if loaded.watched:
             return self._watch(scenario, loaded, dataplane, recorder)
-        verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
+        now = loaded.state
+        verdicts = PartialOracle(loaded.topology, now.resources, now.known).verdicts(loaded.flows)
         name = _name(scenario, dataplane)
         try:
             harness = self._harness(loaded, dataplane, name).harness
@@ -138,12 +140,11 @@ class Pool:
     ) -> Outcome:
         """Play conversations through all states, from the beginning."""
         name = _name(scenario, dataplane)
-        states = (*loaded.before, loaded.resources)
         try:
             kept = self._harness(loaded, dataplane, name)
             kept.state = None
             kept.harness.apply(Resources())
-            played = play(kept.harness, loaded.conversations, states, recorder)
+            played = play(kept.harness, loaded.conversations, loaded.states, recorder)
         except DataplaneError as error:
             self._discard(name)
             return Outcome(Results(()), error=error)
@@ -154,14 +155,14 @@ class Pool:
     ) -> Outcome:
         """Change from the last policy before to the one of the scenario, and watch."""
         name = _name(scenario, dataplane)
-        *earlier, old = (Resources(), *loaded.before)
+        *earlier, old = (State(Resources(), loaded.topology), *loaded.before)
         try:
             kept = self._harness(loaded, dataplane, name)
             kept.state = None
-            for resources in (*earlier, old):
-                kept.harness.apply(resources)
+            for state in (*earlier, old):
+                kept.harness.apply(state.resources, state.known)
             number = len(loaded.before)
-            states = ((f"policy {number}" if number else "no policy", old), ("the last policy", loaded.resources))
+            states = ((f"policy {number}" if number else "no policy", old), ("the last policy", loaded.state))
             with nullcontext() if recorder is None else recorder.watch(kept.harness.lab):
                 seen = watch(kept.harness, loaded.watched, states)
         except DataplaneError as error:
@@ -195,15 +196,15 @@ class Pool:
     @staticmethod
     def _bring_to(scenario: Scenario, loaded: LoadedScenario, kept: _Kept) -> None:
         """Apply what the lab has not seen yet; from the beginning, when what it has seen is not how this begins."""
-        wanted: State = (*scenario.before, scenario.resources)
-        resources = (*loaded.before, loaded.resources)
+        wanted: Past = (*scenario.before, scenario.resources)
+        states = loaded.states
         if wanted[0]:  # else it begins without policy by itself, and an apply takes long on an emulated machine
-            wanted, resources = ((), *wanted), (Resources(), *resources)
+            wanted, states = ((), *wanted), (State(Resources(), loaded.topology), *states)
         done = len(kept.state) if kept.state is not None and kept.state == wanted[: len(kept.state)] else 0
         if done == len(wanted):
             done = 0  # the same again is a repetition, and begins where the first did
-        for each in resources[done:]:
-            kept.harness.apply(each)
+        for each in states[done:]:
+            kept.harness.apply(each.resources, each.known)
         kept.state = wanted
 
     def _harness(self, loaded: LoadedScenario, dataplane: type[Dataplane], name: tuple[str, str]) -> _Kept:

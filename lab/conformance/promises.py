@@ -19,6 +19,7 @@ from lab.conformance.not_held import NotHeldError
 from lab.conformance.plugins import NodePlugins
 from lab.conformance.results import Results
 from lab.conformance.rollout import Step
+from lab.conformance.states import State
 from lab.conformance.watching import watches_of
 from lab.document import parse_documents
 from lab.errors import PolicyError
@@ -170,6 +171,7 @@ def _restarts_without_a_moment(judged: Judged) -> Iterator[str]:
     """
     topology = load_topology("one-node")
     policy = resources_of(parse_documents(_POLICY, "policy", PolicyError), topology)
+    in_force = State(policy, topology)
     families: dict[Family, Capability] = {4: Capability.IPV4, 6: Capability.IPV6}
     flows = tuple(
         Flow(source, "shop/db", TCP, 5432, family)
@@ -182,7 +184,7 @@ def _restarts_without_a_moment(judged: Judged) -> Iterator[str]:
         if not flows:
             raise NotHeldError("no flow of this has the right verdict when nobody is killed")
         harness.lab.flush_conntrack()
-        with Stream(harness.lab, watches_of(harness, flows, policy, policy)) as stream:
+        with Stream(harness.lab, watches_of(harness, flows, in_force, in_force)) as stream:
             harness.restart()
             harness.apply(policy)
             passages = stream.stop()

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 
 from dataplanes.api import Snapshot, SnapshotDelta
 from lab.policy.compile import Compiler, Resource
-from lab.policy.compile.kinds import identity_of
+from lab.policy.compile.kinds import identity_of, in_order
 from lab.policy.resources import Resources
 from lab.topology import Topology
 
@@ -32,13 +31,14 @@ class Rollout:
         self._compiler = None
 
     @contextmanager
-    def of(self, resources: Resources) -> Iterator[Mapping[str, Step]]:
-        """What every node is to be told, by its name.
+    def of(self, resources: Resources, known: Topology | None = None) -> Iterator[Mapping[str, Step]]:
+        """What every node is to be told, by its name; ``known`` is the topology as the cluster knows it now.
 
         When the body raises, nobody knows which nodes got there: next time all are told without a delta.
         """
-        wanted = {identity_of(each): each for field in fields(resources) for each in getattr(resources, field.name)}
-        steps = self._first(resources) if self._compiler is None else self._next(self._compiler, wanted)
+        known = known or self._topology
+        wanted = {identity_of(each): each for each in in_order(known, resources)}
+        steps = self._first(known, resources) if self._compiler is None else self._next(self._compiler, wanted)
         self._told = wanted
         try:
             yield steps
@@ -46,8 +46,8 @@ class Rollout:
             self._compiler = None
             raise
 
-    def _first(self, resources: Resources) -> Mapping[str, Step]:
-        self._compiler = Compiler(self._topology, resources)
+    def _first(self, known: Topology, resources: Resources) -> Mapping[str, Step]:
+        self._compiler = Compiler(known, resources)
         return {name: (snapshot, None) for name, snapshot in self._compiler.snapshots().items()}
 
     def _next(self, compiler: Compiler, wanted: Mapping[tuple[str, str, str], Resource]) -> Mapping[str, Step]:

@@ -14,13 +14,13 @@ from dataplanes.api import Capability
 from lab.conformance.conversations import conversations_of
 from lab.conformance.evidence import ExpectedEvidence, read_evidence
 from lab.conformance.needs import needed_by_document, needed_by_flow
+from lab.conformance.states import State, state_of
 from lab.document import Document, document_of, read_documents
 from lab.errors import LabError, PolicyError, TopologyError
-from lab.policy.load import load_resources, resources_of
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
 from lab.topology.flows_file import flows_of, load_flows
-from lab.topology.load import load_topology, topology_of
+from lab.topology.load import topology_of
 from lab.traffic.conversation import Conversation
 
 __all__ = [
@@ -49,16 +49,29 @@ class LoadedScenario:
     """A scenario read by the same readers as a user's files; ``before`` is applied first, in order."""
 
     topology: Topology
-    before: tuple[Resources, ...]
-    resources: Resources
+    before: tuple[State, ...]
+    state: State
+    """What is in force when the flows are sent."""
     flows: tuple[Flow, ...]
     conversations: tuple[Conversation, ...] = ()
     watched: tuple[Flow, ...] = ()
+
+    @property
+    def resources(self) -> Resources:
+        """The resources in force when the flows are sent."""
+        return self.state.resources
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """All of them, in order."""
+        return (*self.before, self.state)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """``resources`` are in force when ``flows`` are sent; each of ``before`` was in force earlier, in order.
+
+    Among them may be a document of what the cluster knows of the topology at that time (``states``).
 
     ``evidence`` must hold of what happened while the flows were sent. ``conversations`` are played instead of flows,
     through all states: step 0 is the first of ``before``, the last one is that of ``resources``.
@@ -135,12 +148,15 @@ class Scenario:
         topology = topology_of(document_of(self.topology, TOPOLOGY))
         return LoadedScenario(
             topology,
-            tuple(_resources(documents, topology) for documents in self.before),
-            _resources(self.resources, topology),
+            tuple(self._state(documents, topology) for documents in self.before),
+            self._state(self.resources, topology),
             flows_of(document_of(list(self.flows), FLOWS), topology),
             conversations_of(document_of(list(self.conversations), CONVERSATIONS), topology),
             flows_of(document_of(list(self.watched), WATCHED), topology),
         )
+
+    def _state(self, entries: Sequence[Entry], topology: Topology) -> State:
+        return state_of([document_of(entry, RESOURCES) for entry in entries], self.topology, topology)
 
 
 def _without_profiles(topology: Entry) -> Entry:
@@ -152,21 +168,22 @@ def _without_profiles(topology: Entry) -> Entry:
 
 def _load_files(directory: Path) -> LoadedScenario:
     """Read the files of a scenario as a user's files are read."""
-    topology = load_topology(directory / TOPOLOGY)
+    (entry,) = read_documents(directory / TOPOLOGY, TopologyError)
+    topology = topology_of(entry)
+
+    def state(file: Path) -> State:
+        return state_of(read_documents(file, PolicyError), entry.value, topology)
+
     return LoadedScenario(
         topology,
-        tuple(load_resources([file], topology) for file in sorted((directory / BEFORE).glob("*.yaml"))),
-        load_resources([directory / RESOURCES], topology),
+        tuple(state(file) for file in sorted((directory / BEFORE).glob("*.yaml"))),
+        state(directory / RESOURCES),
         load_flows(directory / FLOWS, topology),
         tuple(
             each for document in _if_there(directory / CONVERSATIONS) for each in conversations_of(document, topology)
         ),
         tuple(flow for document in _if_there(directory / WATCHED) for flow in flows_of(document, topology)),
     )
-
-
-def _resources(entries: Sequence[Entry], topology: Topology) -> Resources:
-    return resources_of([document_of(entry, RESOURCES) for entry in entries], topology)
 
 
 def _if_there(file: Path) -> Sequence[Document]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from lab.conformance.scenario import Entry, Scenario
+from lab.conformance.states import CHANGEABLE
 
 __all__ = ["shrink"]
 
@@ -63,11 +64,15 @@ def _halves(items: tuple[Entry, ...]) -> Iterator[tuple[Entry, ...]]:
 
 
 def _documents(document: Entry) -> Iterator[Entry]:
-    """A document less one list item or one mapping key of its ``spec``; the biggest parts go first."""
-    for path in _paths(document.get("spec"), ("spec",)):
-        cut = _cut(document, path)
-        assert isinstance(cut, Mapping)  # noqa: S101  (a mapping less something deep inside it)
-        yield cut
+    """A document less one list item or one mapping key of its ``spec``; the biggest parts go first.
+
+    Of what the cluster knows, less something of one of its sections.
+    """
+    for key in ("spec", *CHANGEABLE):
+        for path in _paths(document.get(key), (key,)):
+            cut = _cut(document, path)
+            assert isinstance(cut, Mapping)  # noqa: S101  (a mapping less something deep inside it)
+            yield cut
 
 
 def _paths(value: object, path: Path) -> Iterator[Path]:

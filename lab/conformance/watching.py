@@ -15,10 +15,10 @@ from typing import Final
 
 from lab.conformance.harness import Harness
 from lab.conformance.results import Observed, Results, Row
+from lab.conformance.states import State
 from lab.conformance.wording import flow_text
-from lab.oracle import Oracle
+from lab.oracle import PartialOracle
 from lab.oracle.verdict import DefaultDecision, Verdict
-from lab.policy.resources import Resources
 from lab.protocols import UDP
 from lab.topology import Flow
 from lab.traffic.observation import Observation, Reason
@@ -32,15 +32,15 @@ SHOWN: Final = 6
 """Packets of a moment whose times are told, the first ones."""
 _MILLISECOND: Final = 1e6
 
-State = tuple[str, Resources]
-"""What a policy is called, and what it says."""
+Called = tuple[str, State]
+"""What is in force, and what that is called."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
     """What comes, what the change is called, and whether all plugins are started anew before it."""
 
-    new: Resources
+    new: State
     title: str
     restart: bool
 
@@ -63,12 +63,14 @@ class Watched:
         return Results(self.rows)
 
 
-def watches_of(harness: Harness, flows: Sequence[Flow], old: Resources, new: Resources) -> list[Watch]:
+def watches_of(harness: Harness, flows: Sequence[Flow], old: State, new: State) -> list[Watch]:
     """Those flows on which two policies agree, and UDP flows that the old one allows, to be held.
 
-    Flows with a node at either end are left out; so is one that conntrack would take for another's answer.
+    Flows with a node at either end are left out, and those that change with a workload that comes or goes; so is one
+    that conntrack would take for another's answer.
     """
-    before, after = (Oracle(harness.topology, each).verdicts(flows) for each in (old, new))
+    oracles = [PartialOracle(harness.topology, each.resources, each.known) for each in (old, new)]
+    before, after = (each.verdicts(flows) for each in oracles)
     found: list[Watch] = []
     taken: set[tuple[int, int, frozenset[str]]] = set()
     for flow, first, second in zip(flows, before, after, strict=True):
@@ -77,7 +79,7 @@ def watches_of(harness: Harness, flows: Sequence[Flow], old: Resources, new: Res
             continue
         if flow.source == flow.destination or (first.allowed is not second.allowed and not first.allowed):
             continue
-        if first.allowed is not second.allowed and flow.protocol != UDP:
+        if first.allowed is not second.allowed and (flow.protocol != UDP or oracles[1].unknown(flow) is not None):
             continue
         taken.add(pair)
         found.append(Watch(flow, first.allowed, held=first.allowed is not second.allowed))
@@ -85,7 +87,7 @@ def watches_of(harness: Harness, flows: Sequence[Flow], old: Resources, new: Res
 
 
 def watch(
-    harness: Harness, flows: Sequence[Flow], states: tuple[State, State], times: int = TIMES, *, restart: bool = False
+    harness: Harness, flows: Sequence[Flow], states: tuple[Called, Called], times: int = TIMES, *, restart: bool = False
 ) -> Watched:
     """Change from the first policy, which must be in force, to the second, and back, and forth again.
 
@@ -121,7 +123,7 @@ def _changed(harness: Harness, watches: Sequence[Watch], change: _Change) -> tup
         begun = time.monotonic_ns()
         if change.restart:
             harness.restart()
-        harness.apply(change.new)
+        harness.apply(change.new.resources, change.new.known)
         ended = time.monotonic_ns()
         passages = () if stream is None else stream.stop()
     return passages, [line for passage in passages for line in _told(passage, change.title, begun, ended)]

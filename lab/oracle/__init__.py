@@ -3,6 +3,17 @@
 
 from lab.oracle.explain import Explanation
 from lab.oracle.oracle import Oracle, Way
+from lab.oracle.partial import PartialOracle
 from lab.oracle.verdict import Decision, DefaultDecision, DefaultReason, RuleDecision, Verdict
 
-__all__ = ["Decision", "DefaultDecision", "DefaultReason", "Explanation", "Oracle", "RuleDecision", "Verdict", "Way"]
+__all__ = [
+    "Decision",
+    "DefaultDecision",
+    "DefaultReason",
+    "Explanation",
+    "Oracle",
+    "PartialOracle",
+    "RuleDecision",
+    "Verdict",
+    "Way",
+]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lab.oracle.conntrack import is_invalid
-from lab.oracle.oracle import Oracle
+from lab.oracle.partial import PartialOracle
 from lab.oracle.verdict import DefaultDecision, Verdict
 from lab.protocols import ICMP, ICMPV6, TCP
 from lab.topology import DEFAULT_SOURCE_PORT, Flow, Topology, Workload
@@ -30,6 +30,8 @@ _ESTABLISHED: Final = Verdict(True, DefaultDecision(None, "established"))
 _RELATED: Final = Verdict(True, DefaultDecision(None, "related"))
 _NOBODY: Final = Verdict(True, DefaultDecision(None, "no-policy"))
 _DROPPED: Final = Verdict(False, DefaultDecision(None, "no-whole-packet"))
+_SPOOFED: Final = Verdict(False, DefaultDecision(None, "spoofed-source"))
+_TO_NOBODY: Final = Verdict(False, DefaultDecision(None, "not-forwarded"))
 
 Key = tuple[int, int, str, int, str, int]
 
@@ -40,6 +42,8 @@ class Said:
 
     ``flags`` are TCP's. ``about`` is the packet that an ICMP error quotes. ``broken``: its checksum does not hold.
     ``whole``: False for fragments of which no packet can be made. ``init``: False for SCTP's other chunks.
+    ``spoofed``: it bears another source than its sender's. ``elsewhere``: it is addressed to no end, but to a group of
+    them, to all, or to nobody.
     """
 
     flow: Flow
@@ -48,12 +52,16 @@ class Said:
     broken: bool = False
     whole: bool = True
     init: bool = True
+    spoofed: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(slots=True)
 class _Connection:
     """What one node knows of a connection."""
 
+    by_syn: bool = False
+    """It began with a SYN, and was not taken up in its midst."""
     replied: bool = False
     ended: bool = False
     """Both have said all, or one broke it off: a SYN of either end begins a new one."""
@@ -65,27 +73,40 @@ class _Connection:
 class Tracker:
     """Follows conversations packet by packet, on all nodes of a topology; ``judge`` must be told of each in its order.
 
-    It has no opinion of conversations with a node at either end: ``knows`` tells.
+    Of some packets it has no opinion: ``knows`` tells.
     """
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._tables: dict[str, dict[Key, _Connection]] = {name: {} for name in topology.nodes}
 
-    def knows(self, flow: Flow) -> bool:
-        """Whether both ends are workloads or externals."""
-        return not {flow.source, flow.destination} & self._topology.nodes.keys()
+    def knows(self, said: Said) -> bool:
+        """Whether both ends are workloads or externals, two of them, and a source that is forged is a workload's.
+
+        A host outside the cluster may be anybody: what comes of that depends on whose address it takes.
+        """
+        ends = {said.flow.source, said.flow.destination}
+        if (len(ends) == 1 and said.about is None) or ends & self._topology.nodes.keys():
+            return False
+        return not said.spoofed or said.flow.source in self._topology.workloads
 
     def forget(self) -> None:
         """Conntrack was emptied."""
         for table in self._tables.values():
             table.clear()
 
-    def judge(self, said: Said, oracle: Oracle) -> Verdict:
+    def judge(self, said: Said, oracle: PartialOracle) -> Verdict:
         """The verdict of a packet under the policy that an oracle speaks for; raises as ``Oracle.verdict`` does."""
         verdict = _NOBODY
+        unknown = oracle.unknown(said.flow)
+        if unknown is not None:
+            return unknown
         if not said.whole:
             return _DROPPED
+        if said.spoofed:  # ahead of all that is asked about packets (Felix: rules/static.go, StaticRawPreroutingChain)
+            return _SPOOFED
+        if said.elsewhere:  # who routes neither groups nor broadcasts passes none on (RFC 1812, 5.2.1 and 5.3.5)
+            return _TO_NOBODY
         for node in self._way(said.flow):
             verdict = self._at(node, said, oracle)
             if not verdict.allowed:
@@ -97,7 +118,7 @@ class Tracker:
         ends = (self._topology.end(flow.source), self._topology.end(flow.destination))
         return list(dict.fromkeys(end.node for end in ends if isinstance(end, Workload)))
 
-    def _at(self, node: str, said: Said, oracle: Oracle) -> Verdict:
+    def _at(self, node: str, said: Said, oracle: PartialOracle) -> Verdict:
         table = self._tables[node]
         key, connection, forward = _found(table, said.flow)
         if said.about is not None:
@@ -110,6 +131,8 @@ class Tracker:
             key, connection, forward = _key(said.flow), None, True
         if connection is None:
             return self._first(node, key, said, oracle)
+        if not forward and _is_of_another(connection, said):
+            return oracle.verdict_at(said.flow, node)
         if forward and not connection.replied:
             verdict = oracle.verdict_at(said.flow, node)
             if not verdict.allowed:
@@ -119,10 +142,10 @@ class Tracker:
         _note(connection, said, forward=forward)
         return verdict
 
-    def _first(self, node: str, key: Key, said: Said, oracle: Oracle) -> Verdict:
+    def _first(self, node: str, key: Key, said: Said, oracle: PartialOracle) -> Verdict:
         verdict = oracle.verdict_at(said.flow, node)
         if verdict.allowed and _begins(said):
-            self._tables[node][key] = _Connection()
+            self._tables[node][key] = _Connection(by_syn=said.flags & _ORDERLY == _SYN)
         return verdict
 
 
@@ -168,6 +191,11 @@ def _reopens(connection: _Connection, said: Said, *, forward: bool) -> bool:
     if said.flow.protocol != TCP or said.flags & _ORDERLY != _SYN or not connection.ended:
         return False
     return bool(connection.finished) or connection.broken_off_by is forward
+
+
+def _is_of_another(connection: _Connection, said: Said) -> bool:
+    """Whether an answer is INVALID: a FIN to a SYN was said in the connection before, which had the same ports."""
+    return said.flow.protocol == TCP and connection.by_syn and not connection.replied and bool(said.flags & _FIN)
 
 
 def _note(connection: _Connection, said: Said, *, forward: bool) -> None:

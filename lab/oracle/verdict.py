@@ -30,6 +30,8 @@ DefaultReason = Literal[
     "established",  # part of a connection that was let through
     "related",  # an ICMP error about such a connection
     "no-whole-packet",  # fragments of which none can be made: nodes that track connections put them together first
+    "unknown-workload",  # behind a workload's interface that is nobody's
+    "spoofed-source",  # a workload's packet with an address that is not its own
     "as-written",  # a packet of a conversation with a node, of which the model knows nothing
     "both-policies",  # the one in force and the one that takes its place
     "neighbour-discovery",  # between a workload and its node: always open

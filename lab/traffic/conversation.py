@@ -4,14 +4,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import Final
 
 from lab.errors import LabError, Place
 from lab.protocols import ICMP, ICMPV6, SCTP, TCP
-from lab.topology import DEFAULT_SOURCE_PORT, Flow, IcmpHeader
+from lab.topology import DEFAULT_SOURCE_PORT, Address, Flow, IcmpHeader, Topology, address_of
 from lab.traffic.segments import FLAGS
 
-__all__ = ["AGAIN", "CHUNKS", "ERRORS", "Conversation", "Line", "Shape", "echo_type", "error_of", "flags_of", "flow_of"]
+__all__ = [
+    "AGAIN",
+    "CHUNKS",
+    "ERRORS",
+    "Conversation",
+    "Line",
+    "Shape",
+    "address_named",
+    "echo_type",
+    "error_of",
+    "flags_of",
+    "flow_of",
+]
 
 AGAIN: Final = "again"
 """The word for the last packet of that side once more, to the byte."""
@@ -38,7 +51,7 @@ ERRORS: Final = {
 """ICMP errors about a conversation, by word and family (RFC 792, RFC 4443)."""
 
 _ECHO: Final = {"request": {4: 8, 6: 128}, "reply": {4: 0, 6: 129}}
-_ODDITIES: Final = ("overlap", "first_only", "later_only", "wrong_checksum")
+_ODDITIES: Final = ("overlap", "first_only", "later_only", "wrong_checksum", "wrong_header_checksum")
 _DATA: Final = "data"
 _DATA_FLAGS: Final = FLAGS["psh"] | FLAGS["ack"]
 
@@ -50,6 +63,7 @@ class Shape:
     ``fragments`` is their size in bytes behind the IP header; ``overlap`` sends one of them twice with other bytes;
     ``first_only`` keeps all but the first back, ``later_only`` the first. ``options`` are IPv4 options, ``extensions``
     numbers of IPv6 extension headers in their order. ``payload`` is how many bytes of data there are.
+    ``wrong_header_checksum`` is that of IPv4's own header.
     """
 
     fragments: int | None = None
@@ -60,6 +74,7 @@ class Shape:
     extensions: tuple[int, ...] = ()
     payload: int | None = None
     wrong_checksum: bool = False
+    wrong_header_checksum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,8 @@ class Line:
 
     ``back``: against the direction in which the conversation was opened. ``by`` names an end that speaks in place of
     the one whose turn it is, with its own address. ``forged``: an error about a packet that was never sent. ``step``
-    counts the policies in force from 0.
+    counts the policies in force from 0. ``source`` is whose address the packet bears in place of its sender's,
+    ``destination`` where it is addressed in place of the other end: the name of an end, or an address as text.
     """
 
     word: str
@@ -76,6 +92,8 @@ class Line:
     step: int = 0
     by: str | None = None
     forged: bool = False
+    source: str | None = None
+    destination: str | None = None
     expect: bool | None = None
     """Whether it must come through, as it was written by hand; None: nobody wrote it."""
     shape: Shape = field(default_factory=Shape)
@@ -83,7 +101,8 @@ class Line:
     def __str__(self) -> str:
         said = f"{'answer' if self.back else 'send'} {self.word}"
         shaped = "" if self.shape == Shape() else f" ({self._shaped()})"
-        return f"{said}{shaped}" + (f" by {self.by}" if self.by else "") + (" forged" if self.forged else "")
+        told = (("by", self.by), ("with the address", self.source), ("addressed to", self.destination))
+        return said + shaped + "".join(f" {word} {of}" for word, of in told if of) + " forged" * self.forged
 
     def _shaped(self) -> str:
         shape = self.shape
@@ -108,6 +127,18 @@ class Conversation:
     def ports(self) -> tuple[int, int]:
         """Source and destination port in the direction of its opening; 0 where the protocol has none."""
         return self.opening.source_port or DEFAULT_SOURCE_PORT, self.opening.port or 0
+
+
+def address_named(text: str, family: int, topology: Topology) -> Address | None:
+    """The address that an end has in a family, or that a text is; None where there is none."""
+    end = topology.end(text)
+    if end is not None:
+        return address_of(end, family)
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return address if address.version == family else None
 
 
 def error_of(line: Line, family: int) -> IcmpHeader | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Final
 
 from lab.topology import DEFAULT_SOURCE_PORT, Address, Flow
@@ -27,6 +28,7 @@ __all__ = [
     "Stamp",
     "Wire",
     "frame_of",
+    "group_mac",
     "stamp_of",
 ]
 
@@ -41,6 +43,7 @@ TCP_PAYLOAD: Final = FRAME_LENGTH - ETHERNET_HEADER - IPV4_HEADER - TCP_PAYLOAD_
 """Bytes that an IPv4 SYN carries; an IPv6 one carries 20 less."""
 
 _ETHERTYPE: Final = {4: 0x0800, 6: 0x86DD}
+_EVERYBODY: Final = IPv4Address("255.255.255.255")
 _ID: Final = struct.Struct("!I")
 _HALF: Final = struct.Struct("!H")
 
@@ -53,6 +56,17 @@ class Wire:
     destination_mac: bytes
     source: Address
     destination: Address
+
+
+def group_mac(destination: Address) -> bytes | None:
+    """The Ethernet address of a group or of everybody (RFC 1112, 6.4; RFC 2464, 7); None for an address of one."""
+    if destination == _EVERYBODY:
+        return b"\xff" * 6
+    if not destination.is_multicast:
+        return None
+    if destination.version == 6:
+        return b"\x33\x33" + destination.packed[12:]
+    return b"\x01\x00\x5e" + bytes((destination.packed[1] & 0x7F,)) + destination.packed[2:]
 
 
 Stamp = Callable[[int, int, int], bytes]

@@ -18,11 +18,11 @@ from typing import Final, Self
 from lab.errors import LabError, TopologyError
 from lab.fabric.lab import Lab
 from lab.protocols import UDP
-from lab.topology import Address, address_of
-from lab.traffic.conversation import Conversation, Line, flow_of
+from lab.topology import Address, Flow
+from lab.traffic.conversation import Conversation, Line, address_named, flow_of
 from lab.traffic.losses import ConntrackDrops, LossMeter
 from lab.traffic.observation import Observation, Reason
-from lab.traffic.packets import ETHERNET_HEADER, Wire
+from lab.traffic.packets import ETHERNET_HEADER, Wire, group_mac
 from lab.traffic.prober import one_cpu
 from lab.traffic.reassembly import Seen, whole
 from lab.traffic.speech import Speech
@@ -95,19 +95,19 @@ class Player:
         """Send one packet of a conversation, and tell what became of it."""
         speech = self._speeches[number]
         flow = flow_of(speech.conversation, line)
-        wire = self._wire(speech.conversation, flow.source, flow.destination)
+        wire = self._wire(speech.conversation, flow, line)
         frames = speech.frames(line, wire)
-        tap = self._tap(flow.destination, flow.family, flow.protocol)
+        taps = self._taps_of(flow, line)
         with one_cpu() as cpu:
             self._discard()
             meter = LossMeter(self._drops, cpu, self._lab.losses)
             refused = self._send(flow.source, flow.family, frames, wire.destination)
             settled = self._lab.settle()
-            seen = self._seen(tap, frames)
+            seen, end = self._seen(taps, frames)
             losses = meter.losses()
-        if seen is Seen.WHOLE:
+        if seen is Seen.WHOLE and line.source is None and line.destination is None:
             speech.heard(line)
-        return self._observed(seen, flow.destination, refused=refused, settled=settled, losses=losses)
+        return self._observed(seen, end, refused=refused, settled=settled, losses=losses)
 
     def tracked(self) -> Mapping[str, tuple[Tracked, ...]]:
         """What each node's conntrack holds, by node."""
@@ -134,16 +134,21 @@ class Player:
         return Speech(conversation, (ends[0], ends[1]))
 
     def _address(self, conversation: Conversation, name: str) -> Address:
-        end = self._lab.topology.end(name)
-        address = None if end is None else address_of(end, conversation.opening.family)
+        address = address_named(name, conversation.opening.family, self._lab.topology)
         if address is None:
             raise TopologyError("an end that is not there, or not in this family", place=conversation.place, value=name)
         return address
 
-    def _wire(self, conversation: Conversation, source: str, destination: str) -> Wire:
-        ends = (self._address(conversation, source), self._address(conversation, destination))
-        port = self._lab.ports.get(source)
-        return Wire(bytes(6), bytes(6), *ends) if port is None else Wire(port.mac, port.gateway_mac, *ends)
+    def _wire(self, conversation: Conversation, flow: Flow, line: Line) -> Wire:
+        """The way of a packet, with the addresses that it bears: its sender's and its receiver's unless told."""
+        ends = [
+            self._address(conversation, name)
+            for name in (line.source or flow.source, line.destination or flow.destination)
+        ]
+        port = self._lab.ports.get(flow.source)
+        if port is None:
+            return Wire(bytes(6), bytes(6), *ends)
+        return Wire(port.mac, group_mac(ends[1]) or port.gateway_mac, *ends)
 
     def _send(self, name: str, family: int, frames: list[bytes], to: Address) -> int:
         """The error of the first frame that the kernel did not take, 0 for none; EPERM of a node is a verdict."""
@@ -161,12 +166,18 @@ class Player:
                 return error.errno or 0
         return 0
 
-    def _seen(self, tap: _Tap, frames: list[bytes]) -> Seen:
-        received: list[bytes] = []
-        with suppress(BlockingIOError):
-            while True:
-                received.append(tap.socket.recv(_ROOM, socket.MSG_DONTWAIT))
-        return whole(frames, received, tap.skip)
+    def _seen(self, taps: Mapping[str, _Tap], frames: list[bytes]) -> tuple[Seen, str]:
+        """The most that came out at any of these ends, and at which."""
+        found = (Seen.NOTHING, "")
+        for name, tap in taps.items():
+            received: list[bytes] = []
+            with suppress(BlockingIOError):
+                while True:
+                    received.append(tap.socket.recv(_ROOM, socket.MSG_DONTWAIT))
+            seen = whole(frames, received, tap.skip)
+            if seen is Seen.WHOLE or (seen is Seen.PART and found[0] is Seen.NOTHING):
+                found = (seen, name)
+        return found
 
     def _discard(self) -> None:
         for tap in self._taps.values():
@@ -182,6 +193,11 @@ class Player:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
         sock.bind((port.interface, _ETH_P_ALL))
         self._taps[name, 0, 0] = _Tap(sock, 0)
+
+    def _taps_of(self, flow: Flow, line: Line) -> Mapping[str, _Tap]:
+        """Where a packet may come out: at its receiver, or wherever it is addressed to, at any end at all."""
+        names = [flow.destination] if line.destination is None else [flow.destination, *self._lab.ports]
+        return {name: self._tap(name, flow.family, flow.protocol) for name in names}
 
     def _tap(self, name: str, family: int, protocol: int) -> _Tap:
         """Where a packet to an end comes out."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from lab.protocols import ICMPV6, SCTP, TCP, UDP
+from lab.protocols import ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from lab.topology import Address
 from lab.traffic.checksum import crc32c, fold, words
 from lab.traffic.packets import Wire
@@ -22,8 +22,7 @@ FLAGS: Final = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "e
 
 _WINDOW: Final = 64240
 _ETHERTYPE: Final = {4: b"\x08\x00", 6: b"\x86\xdd"}
-_CHECKSUM_AT: Final = {TCP: 16, UDP: 6, SCTP: 8}
-_ICMP_CHECKSUM_AT: Final = 2
+_CHECKSUM_AT: Final = {TCP: 16, UDP: 6, UDPLITE: 6, SCTP: 8, ICMP: 2, ICMPV6: 2}
 
 
 def ip_frame(wire: Wire, protocol: int, content: bytes) -> bytes:
@@ -68,13 +67,13 @@ def icmp_message(
     """An ICMP or ICMPv6 message of a type and code; ``word`` is the second word of its header."""
     plain = struct.pack("!BBH", *kind, 0) + word + body
     if protocol == ICMPV6:
-        return _summed(ends, protocol, plain, _ICMP_CHECKSUM_AT)
+        return _summed(ends, protocol, plain, _CHECKSUM_AT[protocol])
     return plain[:2] + fold(words(plain)).to_bytes(2, "big") + plain[4:]
 
 
 def with_wrong_checksum(protocol: int, content: bytes) -> bytes:
     """What follows the IP header with a checksum that does not hold; as it is where the protocol has none."""
-    at = _CHECKSUM_AT.get(protocol, 6 if protocol == 136 else None)
+    at = _CHECKSUM_AT.get(protocol)
     if at is None:
         return content
     return content[:at] + bytes((content[at] ^ 0x55,)) + content[at + 1 :]

@@ -15,7 +15,17 @@ from lab.errors import LabError
 from lab.traffic.checksum import fold, words
 from lab.traffic.packets import ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER
 
-__all__ = ["FRAGMENT", "Extension", "Tag", "extended", "fragments", "overlapping", "tagged", "with_options"]
+__all__ = [
+    "FRAGMENT",
+    "Extension",
+    "Tag",
+    "extended",
+    "fragments",
+    "overlapping",
+    "tagged",
+    "with_options",
+    "with_wrong_header",
+]
 
 FRAGMENT: Final = 44
 """The number of the IPv6 header that a fragment has (RFC 8200, 4.5)."""
@@ -26,6 +36,7 @@ _CUSTOMER, _SERVICE = 0x8100, 0x88A8
 _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 _MORE: Final = 0x2000
 _LONGEST_OPTIONS: Final = 40
+_HEADER_CHECKSUM: Final = 10
 _AUTHENTICATION: Final = 51
 
 
@@ -68,6 +79,13 @@ def with_options(frame: bytes, options: bytes) -> bytes:
         raise LabError("too many IPv4 options", value=len(options), allowed=f"{_LONGEST_OPTIONS} bytes")
     header, behind = _parted(frame, IPV4_HEADER)
     return frame[:ETHERNET_HEADER] + _ipv4(header, padded, len(behind)) + behind
+
+
+def with_wrong_header(frame: bytes) -> bytes:
+    """The IPv4 frame with a header whose checksum does not hold; raises LabError for a frame of another kind."""
+    _check(frame, _IPV4)
+    at = ETHERNET_HEADER + _HEADER_CHECKSUM
+    return frame[:at] + bytes((frame[at] ^ 0x55,)) + frame[at + 1 :]
 
 
 def extended(frame: bytes, *extensions: Extension) -> bytes:

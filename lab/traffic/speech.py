@@ -22,7 +22,7 @@ from lab.traffic.segments import (
     udp_datagram,
     with_wrong_checksum,
 )
-from lab.traffic.shapes import Extension, extended, fragments, overlapping, with_options
+from lab.traffic.shapes import Extension, extended, fragments, overlapping, with_options, with_wrong_header
 
 __all__ = ["Speech", "shaped"]
 
@@ -164,6 +164,8 @@ def shaped(frame: bytes, line: Line) -> list[bytes]:
         frame = with_options(frame, shape.options)
     if shape.extensions:
         frame = extended(frame, *(Extension(number, _extension_data(number)) for number in shape.extensions))
+    if shape.wrong_header_checksum:
+        frame = with_wrong_header(frame)
     if shape.fragments is None:
         return [frame]
     ident = next(_IDENTS) & 0xFFFF

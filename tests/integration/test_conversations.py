@@ -19,7 +19,7 @@ from lab.conformance.harness import Harness
 from lab.document import document_of, parse_documents
 from lab.errors import PolicyError
 from lab.fabric.lab import Lab
-from lab.oracle import Oracle
+from lab.oracle import PartialOracle
 from lab.policy.load import resources_of
 from lab.policy.resources import Resources
 from lab.topology import Flow, IcmpHeader, Topology, address_of
@@ -133,7 +133,7 @@ def test_kernel_and_model_agree_on_conversations_that_nobody_wrote(
 ) -> None:
     seed = random.randrange(1 << 32)  # noqa: S311 - told on failure
     chosen = random.Random(seed)  # noqa: S311 - as above
-    oracle, seen = Oracle(topology, policy), set()
+    oracle, seen = PartialOracle(topology, policy), set()
     with Harness(topology, dataplane) as harness:
         harness.apply(policy)
         with Player(harness.lab) as player:

@@ -170,13 +170,13 @@ def test_readme_is_short() -> None:
 
 
 def test_table_of_broken_dataplanes_is_that_of_the_faults_and_of_what_was_measured() -> None:
-    written = runpy.run_path(str(ROOT / "docs/reference/write_faults.py"))["page"]()
-    assert (ROOT / "docs/reference/faults.md").read_text() == written, "run docs/reference/write_faults.py"
+    written = runpy.run_path(str(ROOT / "tests/meta/write_faults.py"))["page"]()
+    assert (ROOT / "docs/reference/faults.md").read_text() == written, "run tests/meta/write_faults.py"
 
 
 def test_list_of_expectations_is_that_of_the_files() -> None:
-    written = runpy.run_path(str(ROOT / "docs/reference/write_expectations.py"))["page"]()
-    assert (ROOT / "docs/reference/expectations.md").read_text() == written, "run docs/reference/write_expectations.py"
+    written = runpy.run_path(str(ROOT / "tests/meta/write_expectations.py"))["page"]()
+    assert (ROOT / "docs/reference/expectations.md").read_text() == written, "run tests/meta/write_expectations.py"
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:

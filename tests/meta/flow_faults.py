@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of what comes after the first packet: state, answers, ICMP errors, fragments, headers of odd shapes."""
+"""Faults of what comes after the first packet: state, answers, ICMP errors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from faults import Detour, Door, Fault, both_families
+from obstacles import EITHER, lost, past
 
 from dataplanes.api import Node, PolicyId, Snapshot, SnapshotPolicy
 
 __all__ = ["FLOW_FAULTS"]
 
-_EITHER = ("nft", "legacy")
-# A mark bit that no dataplane of ours uses: rules ahead of policy set it, and whatever bears it is let past.
-_MARK = "0x1/0x1"
-_PAST = (*both_families(_EITHER, "filter", "FORWARD", f"-m mark --mark {_MARK} -j ACCEPT"),)
-_PAST_INET = Door("forward", "meta mark & 0x1 == 0x1 accept")
 _ANSWER = "-m conntrack --ctdir REPLY"
 
 
@@ -32,72 +28,6 @@ class Forgetting:
         """There is nothing to be undone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sluice:
-    """What comes in by one interface of a kind goes out by another at once, ahead of all that a node does."""
-
-    match: str
-    to: str
-    """The address, IPv4, of the workload behind the interface that it goes out by."""
-
-    def lay(self, node: Node) -> None:
-        """Open it between all workloads of the node and that one."""
-        self.lift(node)
-        route = node.run(("ip", "route", "get", self.to)).stdout.split()
-        links = node.run(("ip", "-o", "link", "show")).stdout.splitlines()
-        names = [line.split()[1].partition("@")[0].rstrip(":") for line in links]
-        target = route[route.index("dev") + 1]
-        if not target.startswith("cali"):
-            return
-        text = "add table netdev sluice\n"
-        for number, name in enumerate(name for name in names if name.startswith("cali") and name != target):
-            text += f'add chain netdev sluice c{number} {{ type filter hook ingress device "{name}" priority 0; }}\n'
-            text += f'add rule netdev sluice c{number} {self.match} fwd to "{target}"\n'
-        done = node.run(("nft", "-f", "-"), stdin=text)
-        if done.returncode != 0:
-            raise RuntimeError(f"{self}: {done.stderr}")
-
-    def lift(self, node: Node) -> None:
-        """Close it."""
-        node.run(("nft", "delete", "table", "netdev", "sluice"))
-
-
-@dataclass(frozen=True, slots=True)
-class Wall:
-    """Rules of nftables that drop packets ahead of everything, even of what puts fragments together."""
-
-    matches: tuple[str, ...]
-
-    def lay(self, node: Node) -> None:
-        """Build it."""
-        self.lift(node)
-        text = "add table inet wall\nadd chain inet wall c { type filter hook prerouting priority -450; }\n"
-        done = node.run(
-            ("nft", "-f", "-"), stdin=text + "".join(f"add rule inet wall c {m} drop\n" for m in self.matches)
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{self}: {done.stderr}")
-
-    def lift(self, node: Node) -> None:
-        """Take it away."""
-        node.run(("nft", "delete", "table", "inet", "wall"))
-
-
-def _lost(rule: str, *, families: tuple[str, ...] = ("iptables", "ip6tables")) -> tuple[Detour, ...]:
-    """Packets that vanish on their way through a node, whatever policy says of them."""
-    return tuple(Detour(f"{command}-nft", "mangle", "FORWARD", f"{rule} -j DROP") for command in families)
-
-
-def _past(*rules: str, families: tuple[str, ...] = ("iptables", "ip6tables")) -> tuple[Detour | Door, ...]:
-    """Packets that are let past policy."""
-    marking = (
-        Detour(f"{command}-nft", "mangle", "FORWARD", f"{rule} -j MARK --set-mark {_MARK}")
-        for rule in rules
-        for command in families
-    )
-    return (*marking, *_PAST, _PAST_INET)
-
-
 def _closed_for_good(before: Snapshot, after: Snapshot) -> Snapshot:
     """A policy that once allowed nothing never allows anything again."""
 
@@ -111,13 +41,13 @@ def _closed_for_good(before: Snapshot, after: Snapshot) -> Snapshot:
 def _untracked_port() -> Iterator[Detour | Door]:
     """An open door for what the host's untracked policy is about."""
     for table, chain in (("raw", "OUTPUT"), ("filter", "OUTPUT")):
-        yield from both_families(_EITHER, table, chain, "-p udp --sport 7000 -j ACCEPT")
+        yield from both_families(EITHER, table, chain, "-p udp --sport 7000 -j ACCEPT")
     yield Door("output", "udp sport 7000 accept")
 
 
 def _kept_port() -> Iterator[Detour | Door]:
     for table, chain in (("raw", "PREROUTING"), ("filter", "INPUT")):
-        yield from both_families(_EITHER, table, chain, "-p udp --dport 7000 -j ACCEPT")
+        yield from both_families(EITHER, table, chain, "-p udp --dport 7000 -j ACCEPT")
     yield Door("prerouting", "udp dport 7000 accept")
     yield Door("input", "udp dport 7000 counter accept")
 
@@ -132,7 +62,7 @@ FLOW_FAULTS = (
         "answers-need-a-rule",
         "Takes what answers a connection for something new.",
         "flow.tcp.answers-by-state",
-        path=_lost(f"-p tcp {_ANSWER}"),
+        path=lost(f"-p tcp {_ANSWER}"),
     ),
     Fault(
         "wrong-conntrack-zone",
@@ -147,30 +77,30 @@ FLOW_FAULTS = (
         "closes-with-first-fin",
         "Takes a connection for over when one end has said all.",
         "flow.tcp.half-close",
-        path=_lost(f"-p tcp {_ANSWER} -m conntrack --ctexpire 0:130"),
+        path=lost(f"-p tcp {_ANSWER} -m conntrack --ctexpire 0:130"),
     ),
-    Fault("resets-lost", "Resets do not come through.", "flow.tcp.reset", path=_lost("-p tcp --tcp-flags RST RST")),
+    Fault("resets-lost", "Resets do not come through.", "flow.tcp.reset", path=lost("-p tcp --tcp-flags RST RST")),
     Fault(
         "nothing-twice",
         "Lets a SYN through once only.",
         "flow.tcp.retransmission",
         path=(
             *both_families(("nft",), "mangle", "FORWARD", "-p tcp --syn -m recent --name once --set"),
-            *_lost("-p tcp --syn -m recent --name once --rcheck"),
+            *lost("-p tcp --syn -m recent --name once --rcheck"),
         ),
     ),
     Fault(
         "one-syn-only",
         "Thinks that a SYN never answers another.",
         "flow.tcp.simultaneous-open",
-        path=_lost(f"-p tcp {_ANSWER} --tcp-flags SYN,ACK SYN"),
+        path=lost(f"-p tcp {_ANSWER} --tcp-flags SYN,ACK SYN"),
     ),
     Fault(
         "old-friends",
         "Lets through who once had a connection, for good.",
         "flow.tcp.port-reuse",
         path=(
-            *_past("-p tcp -m recent --name friends --rcheck"),
+            *past("-p tcp -m recent --name friends --rcheck"),
             *both_families(
                 ("nft",),
                 "mangle",
@@ -183,46 +113,46 @@ FLOW_FAULTS = (
         "only-syns-are-asked-about",
         "Asks policy about SYNs only: any other segment must belong to something.",
         "flow.tcp.stray-segments",
-        path=_past("-p tcp ! --syn"),
+        path=past("-p tcp ! --syn"),
     ),
     Fault(
         "no-flag-no-connection",
         "Lets TCP segments through that have neither SYN nor ACK.",
         "flow.tcp.odd-flags",
-        path=_past("-p tcp --tcp-flags SYN,ACK NONE"),
+        path=past("-p tcp --tcp-flags SYN,ACK NONE"),
     ),
     Fault(
         "no-udp-answers",
         "Has connections of TCP only.",
         "flow.egress.answers-by-state",
-        path=_lost(f"-p udp {_ANSWER}"),
+        path=lost(f"-p udp {_ANSWER}"),
     ),
     Fault(
         "sctp-begins-and-ends-there",
         "Knows how an association begins, and not what follows.",
         "flow.sctp.association",
-        path=_lost("-p sctp --chunk-types any DATA"),
+        path=lost("-p sctp --chunk-types any DATA"),
     ),
     Fault(
         "echo-replies-pass",
         "Lets every echo reply through: somebody will have asked.",
         "flow.icmp.echo",
         path=(
-            *_past("-p icmp -m icmp --icmp-type 0", families=("iptables",)),
-            *_past("-p ipv6-icmp -m icmp6 --icmpv6-type 129", families=("ip6tables",)),
+            *past("-p icmp -m icmp --icmp-type 0", families=("iptables",)),
+            *past("-p ipv6-icmp -m icmp6 --icmpv6-type 129", families=("ip6tables",)),
         ),
     ),
     Fault(
         "errors-pass",
         "Lets every ICMP error through, be it about a connection or made up.",
         "flow.icmp.related-error",
-        path=tuple(part for family, match in _ERRORS.items() for part in _past(match, families=(family,))),
+        path=tuple(part for family, match in _ERRORS.items() for part in past(match, families=(family,))),
     ),
     Fault(
         "errors-are-cut",
         "Takes ICMP errors about a connection for nothing that belongs to it.",
         "flow.icmp.related-error",
-        path=_lost("-m conntrack --ctstate RELATED"),
+        path=lost("-m conntrack --ctstate RELATED"),
     ),
     Fault(
         "errors-from-strangers-are-cut",
@@ -243,7 +173,7 @@ FLOW_FAULTS = (
         "one-packet-opens",
         "Takes a connection for established that nobody has answered.",
         "flow.update.unanswered-is-judged-again",
-        path=_past("-m conntrack --ctstatus CONFIRMED"),
+        path=past("-m conntrack --ctstatus CONFIRMED"),
     ),
     Fault(
         "closed-for-good",
@@ -255,13 +185,13 @@ FLOW_FAULTS = (
         "other-protocols-one-way",
         "Tracks protocols with ports only.",
         "flow.other.both-ways",
-        path=_lost(f"-p 253 {_ANSWER}"),
+        path=lost(f"-p 253 {_ANSWER}"),
     ),
     Fault(
         "answers-by-port",
         "Takes what comes from a service's port for an answer.",
         "flow.path.each-node-tracks",
-        path=_past("-p udp --sport 80"),
+        path=past("-p udp --sport 80"),
     ),
     Fault(
         "untracked-answers-pass",
@@ -274,47 +204,5 @@ FLOW_FAULTS = (
         "Lets on through what came through ahead of connection tracking once.",
         "flow.untracked.cut-by-change",
         path=tuple(_kept_port()),
-    ),
-    Fault(
-        "no-room-for-fragments",
-        "Puts no fragments together.",
-        "packet.fragments.ports-enforced",
-        path=(Wall(("ip frag-off & 0x3fff != 0", "exthdr frag exists")),),
-    ),
-    Fault(
-        "later-fragments-pass",
-        "Asks about first fragments: nobody can use the others without.",
-        "packet.fragments.parts-get-nowhere",
-        path=(Sluice("ip frag-off & 0x1fff != 0", "198.18.1.10"),),
-    ),
-    Fault(
-        "extension-headers-pass",
-        "Does not look behind destination options.",
-        "packet.extensions.ports-enforced",
-        path=_past("-m ipv6header --header dst --soft", families=("ip6tables",)),
-    ),
-    Fault(
-        "routing-headers-lost",
-        "Drops whatever has a routing header, though it has no segments left.",
-        "packet.extensions.ports-enforced",
-        path=_lost("-m ipv6header --header route --soft", families=("ip6tables",)),
-    ),
-    Fault(
-        "options-pass",
-        "Looks for ports where they would stand without options.",
-        "packet.options.ports-enforced",
-        path=_past("-m u32 --u32 0>>24&0xf=6:15", families=("iptables",)),
-    ),
-    Fault(
-        "long-packets-lost",
-        "Has no room for packets as long as the link takes them.",
-        "packet.payload.any-length",
-        path=_lost("-m length --length 1400:65535"),
-    ),
-    Fault(
-        "invalid-passes",
-        "Lets through what connection tracking calls invalid.",
-        "packet.checksum.wrong",
-        path=_past("-m conntrack --ctstate INVALID"),
     ),
 )

@@ -4,7 +4,7 @@
 Run as root, from a checkout, when faults or the generator have changed; then write the page anew:
 
     PYTHONPATH=tests/meta .venv/bin/python tests/meta/measure_generation.py [FAULT...]
-    .venv/bin/python docs/reference/write_faults.py
+    .venv/bin/python tests/meta/write_faults.py
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from faults import Fault, lay
-from flow_faults import FLOW_FAULTS
-from path_faults import PATH_FAULTS, SWITCH_FAULTS
-from snapshot_faults import SNAPSHOT_FAULTS
-from step_faults import STEP_FAULTS
+from all_faults import FAULTS
+from faults import lay
 
 from dataplanes.api import Dataplane
 from dataplanes.iptables import IptablesDataplane
@@ -29,7 +26,6 @@ from lab.conformance.patience import Patience
 from lab.conformance.pool import Pool
 
 FILE: Final = Path(__file__).with_name("found_by_generation.json")
-FAULTS: Final[tuple[Fault, ...]] = (*SNAPSHOT_FAULTS, *STEP_FAULTS, *PATH_FAULTS, *SWITCH_FAULTS, *FLOW_FAULTS)
 Found = dict[str, int | None]
 """By fault the number of the first scenario that fails, None where none of them did."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 
 # Those that show whatever the change is.
 FOUND = ("bare-for-a-moment", "closed-for-a-moment")
+# The step during which packets fared otherwise, and when those were sent, counted from its beginning.
+STEP, TOOK = r"step \d+ \(.+\)", r"\(apply took \d+\.\d ms\)"
+WHAT, TIME = "(got through|cut)", r"[+-]\d+\.\d{3}"
 RESTART = next(each for each in PROMISES if each.id == "plugin.restart.no-window")
 
 
@@ -45,9 +49,13 @@ def test_fault_of_a_moment_is_found_while_policy_changes_and_told_with_its_times
     assert failure is not None, fault.wrong
     assert f"FAILED {CHANGES}" in failure
     assert changing.failing is not None
-    moments = changing.failing[1].moments
-    assert any("got through: sent between" in line or "cut: sent between" in line for line in moments)
-    assert all(line.startswith(("from what was in force to the next policy", "  ")) for line in moments)
+    moments = "\n".join(changing.failing[1].moments)
+    assert re.match(
+        rf"from what was in force to {STEP}, time 1 {TOOK}: of \d+ packets of the flow .+ {WHAT}\n", moments
+    )
+    assert re.search(rf"\n  {WHAT}: sent between {TIME} and {TIME} ms", moments)
+    told = rf"while policy changed:\n  from (what was in force to {STEP}|policy \d+ to the last policy), time \d {TOOK}"
+    assert re.search(rf"{told}: of \d+ packets .+\n    {WHAT}: sent between {TIME} and {TIME} ms", failure)
 
 
 @pytest.mark.parametrize("dataplane", [IptablesDataplane, NftablesDataplane], ids=lambda found: found.name)

@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from all_faults import FAULTS
 from faults import Detour, Fault, lay
-from flow_faults import FLOW_FAULTS
-from path_faults import PATH_FAULTS, SWITCH_FAULTS
-from snapshot_faults import SNAPSHOT_FAULTS
-from step_faults import STEP_FAULTS
-from window_faults import WINDOW_FAULTS
+from path_faults import PATH_FAULTS
 
 from dataplanes.api import Dataplane
 from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
@@ -29,7 +26,6 @@ from lab.traffic.pcap import pcapng
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-FAULTS = (*SNAPSHOT_FAULTS, *STEP_FAULTS, *PATH_FAULTS, *SWITCH_FAULTS, *FLOW_FAULTS, *WINDOW_FAULTS)
 # One of each kind, and those that need the backend's own tables.
 ON_LEGACY = (
     "forgets-ipv6",

@@ -16,7 +16,7 @@ from lab.conformance.conversations import judged, spoken
 from lab.conformance.needs import needed_by_document
 from lab.conformance.scenario import Scenario
 from lab.errors import LabError
-from lab.oracle import Oracle
+from lab.oracle import Oracle, PartialOracle
 
 CASES = {case.id: case for case in load_cases()}
 # The runner's own controls say one word only; that is what they are for.
@@ -31,7 +31,7 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_hand_written_verdicts_equal_those_of_the_oracle(case: Case, tmp_path: Path) -> None:
     for number, step in enumerate(case.steps):
         loaded = case.scenario(number).load(tmp_path / str(number))
-        verdicts = Oracle(loaded.topology, loaded.resources).verdicts(loaded.flows)
+        verdicts = PartialOracle(loaded.topology, loaded.resources, loaded.state.known).verdicts(loaded.flows)
         wrong = [
             (str(flow.place), flow.entry, verdict.decided_by)
             for flow, verdict in zip(step.flows, verdicts, strict=True)
@@ -96,6 +96,10 @@ def test_the_declared_capabilities_are_those_that_the_resources_need(case: Case)
         needed.add(Capability.CONNECTIONS)
     if any("http" in flow.entry for step in case.steps for flow in step.flows):
         needed.add(Capability.L7_HTTP)
+    if any(
+        packet.get("source") in case.topology["workloads"] for each in case.conversations for packet in each["packets"]
+    ):
+        needed.add(Capability.OWN_SOURCE)
     declared = case.capabilities & OPTIONAL
     # A case about bare workloads needs profiles (their absence) without defining any.
     assert needed <= declared <= needed | {Capability.PROFILES}
@@ -136,8 +140,8 @@ every_conversation = pytest.mark.parametrize(
 def judged_by_the_model(scenario: Scenario) -> Iterator[tuple[str, bool, bool]]:
     """Each packet of a scenario's conversations: what it is, what was written, what the model says."""
     loaded = scenario.load()
-    states = (*loaded.before, loaded.resources)
-    oracles = [Oracle(loaded.topology, each) for each in states]
+    states = loaded.states
+    oracles = [PartialOracle(loaded.topology, each.resources, each.known) for each in states]
     played = [(each, oracles[step]) for step in range(len(states)) for each in spoken(loaded.conversations, step)]
     for (each, _), verdict in zip(played, judged(loaded.topology, played), strict=True):
         yield f"{each.line} of {each.conversation.opening}", bool(each.line.expect), verdict.allowed

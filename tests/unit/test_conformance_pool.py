@@ -21,14 +21,17 @@ class Told:
         self.applied: list[Any] = []
         self.kept = _Kept(self, None)  # type: ignore[arg-type]
 
-    def apply(self, resources: object) -> None:
+    def apply(self, resources: object, known: object) -> None:  # noqa: ARG002 - which is the same all the time
         self.applied.append(() if isinstance(resources, Resources) else resources)
 
     def to(self, *states: tuple[str, ...]) -> list[Any]:
         """Bring it to a scenario; gives what it was told for that."""
         self.applied = []
         scenario: Any = SimpleNamespace(before=states[:-1], resources=states[-1])
-        Pool._bring_to(scenario, scenario, self.kept)
+        loaded: Any = SimpleNamespace(
+            topology=None, states=[SimpleNamespace(resources=each, known=None) for each in states]
+        )
+        Pool._bring_to(scenario, loaded, self.kept)
         return self.applied
 
 

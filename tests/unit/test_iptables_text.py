@@ -165,6 +165,10 @@ def test_tables_come_first_to_last_and_go_last_to_first():
     assert tables(come) == ["raw", "mangle", "filter", "nat"]
     assert tables(change(render(snapshot([]), 4), come.after)) == ["filter", "mangle", "raw", "nat"]
     assert tables(change(None, come.after)) == ["filter", "mangle", "raw", "nat"]
+    workloads = change(render(snapshot([]), 4), NOTHING)
+    assert tables(workloads) == ["filter", "raw"]
+    assert tables(change(None, workloads.after)) == ["filter", "raw"]
+    assert tables(change(render(host_stages(), 4), workloads.after)) == ["raw", "mangle", "filter", "nat"]
 
 
 def test_host_endpoints_change_side_by_side_under_other_names_each_time():

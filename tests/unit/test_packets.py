@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.config import conf
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, getmacbyip6
+from scapy.layers.l2 import Ether, getmacbyip
 from scapy.layers.sctp import SCTP, SCTPChunkInit
 from scapy.packet import Packet
 
 from lab.topology import Address, Flow, IcmpHeader
 from lab.traffic.checksum import crc32c, fold, words
-from lab.traffic.packets import FRAME_LENGTH, MAGIC, Wire, frame_of, stamp_of
+from lab.traffic.packets import FRAME_LENGTH, MAGIC, Wire, frame_of, group_mac, stamp_of
 
 conf.checkIPaddr = False
 
@@ -190,3 +190,21 @@ def test_crc32c_of_the_check_string_is_as_published() -> None:
 def test_checksum_of_data_makes_the_sum_all_ones(data: bytes) -> None:
     padded = data + bytes(len(data) % 2)
     assert words(padded + fold(words(data)).to_bytes(2, "big")) == 0xFFFF
+
+
+@given(low=st.integers(0, 2**28 - 1))
+def test_group_of_ipv4_has_the_ethernet_address_that_scapy_gives_it(low: int) -> None:
+    group = IPv4Address(0xE0000000 | low)
+    assert group_mac(group) == bytes.fromhex(getmacbyip(str(group)).replace(":", ""))
+
+
+@given(low=st.integers(0, 2**120 - 1))
+def test_group_of_ipv6_has_the_ethernet_address_that_scapy_gives_it(low: int) -> None:
+    group = IPv6Address(0xFF << 120 | low)
+    assert group_mac(group) == bytes.fromhex(getmacbyip6(str(group)).replace(":", ""))
+
+
+def test_all_have_one_ethernet_address_and_a_single_end_none_by_itself() -> None:
+    assert group_mac(IPv4Address("255.255.255.255")) == b"\xff" * 6
+    assert group_mac(IPv4Address("198.18.255.255")) is None
+    assert group_mac(IPv6Address("fd00::1")) is None

@@ -22,7 +22,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from lab.errors import LabError
 from lab.topology import Flow
 from lab.traffic.packets import Wire, frame_of
-from lab.traffic.shapes import Extension, Tag, extended, fragments, tagged, with_options
+from lab.traffic.shapes import Extension, Tag, extended, fragments, overlapping, tagged, with_options, with_wrong_header
 
 IDS = st.integers(0, 2**16 - 1)
 VLANS = st.integers(0, 4095)
@@ -53,6 +53,13 @@ def test_options_lengthen_the_header_and_its_checksum_holds(options: bytes) -> N
     checksum = packet.chksum
     packet.chksum = None
     assert IP(bytes(packet)).chksum == checksum
+
+
+def test_header_with_a_wrong_checksum_is_the_right_one_but_for_that():
+    packet, right = Ether(with_wrong_header(udp(4)))[IP], Ether(udp(4))[IP]
+    assert packet.chksum != right.chksum
+    packet.chksum = None
+    assert IP(bytes(packet)) == right
 
 
 def test_extension_headers_are_a_chain_that_ends_at_the_packet() -> None:
@@ -89,3 +96,16 @@ def test_frame_of_the_other_family_is_refused() -> None:
         fragments(udp(4), 12)
     with pytest.raises(LabError, match="allowed: 40 bytes"):
         with_options(udp(4), bytes(41))
+    with pytest.raises(LabError, match="another kind"):
+        with_wrong_header(udp(6))
+
+
+@given(size=SIZES.filter(lambda size: size < 56), ident=IDS)
+def test_overlapping_fragment_lies_over_two_others_and_has_other_bytes(size: int, ident: int) -> None:
+    for version, layer in ((4, IP), (6, IPv6ExtHdrFragment)):
+        first, over, *rest = [Ether(part)[layer] for part in overlapping(udp(version), size, ident)]
+        offset = "frag" if version == 4 else "offset"
+        assert [getattr(part, offset) * 8 for part in (first, over, rest[0])] == [0, 8, size]
+        assert over.id == first.id == ident
+        behind = udp(version)[34 if version == 4 else 54 :]
+        assert bytes(over.payload) == bytes(byte ^ 0xFF for byte in behind[8 : 8 + size])

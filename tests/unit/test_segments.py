@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 from hypothesis import given
@@ -250,3 +250,24 @@ def test_overlapping_fragments_contradict_each_other(ends) -> None:
     (extra,) = [piece for piece in odd if piece not in plain]
     at = 34 if ends == FOUR else 62
     assert extra[at : at + 8] == bytes(byte ^ 0xFF for byte in plain[0][at + 8 : at + 16])
+
+
+@pytest.mark.parametrize(("ends", "protocol", "at"), [(FOUR, 1, 36), (SIX, 58, 56)], ids=["icmp", "icmpv6"])
+def test_wrong_checksum_of_an_echo_differs_from_the_right_one_and_nothing_else_does(ends, protocol, at) -> None:
+    talked = Conversation(Flow("a", "b", protocol, None, ends[0].version, icmp=IcmpHeader(8, 0)), ())
+    right, wrong = (
+        Speech(talked, ends).frames(Line("request", shape=Shape(wrong_checksum=bad)), Wire(*MACS, *ends))[0]
+        for bad in (False, True)
+    )
+    assert [place for place, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b] == [at]
+
+
+@given(ends=ENDS, forged=st.one_of(st.tuples(IPV4, IPV4), st.tuples(IPV6, IPV6)))
+def test_packet_with_other_addresses_is_valid_with_those(ends, forged) -> None:
+    """What bears another source, or is addressed elsewhere, is no broken packet: its checksums are those of scapy."""
+    for protocol in (6, 17):
+        speech = Speech(talk(protocol, ends), ends)
+        made = speech.frames(line(protocol), Wire(*MACS, *forged))[0]
+        packet = Ether(made)[IP if forged[0].version == 4 else IPv6]
+        assert (ip_address(packet.src), ip_address(packet.dst)) == forged
+        assert bytes(rebuilt(made)) == made

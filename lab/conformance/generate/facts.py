@@ -131,6 +131,15 @@ class Facts:
         found = (ServedPort(port.get("name"), port.get("protocol", "TCP").upper(), port["port"]) for port in ports)
         return tuple(dict.fromkeys(found))
 
+    def declared(self, name: str) -> list[dict[str, Any]]:
+        """The ports that a workload declares, as documents of their own."""
+        return [dict(port) for port in self._section("workloads")[name].get("ports") or ()]
+
+    def accounts_of(self, name: str) -> tuple[str, ...]:
+        """Names of the service accounts in a workload's namespace."""
+        namespace = self._section("namespaces").get(name.partition("/")[0], {})
+        return tuple(namespace.get("serviceAccounts") or ())
+
     @cached_property
     def port_names(self) -> tuple[str, ...]:
         """Names of declared ports, and one that nobody declares."""

@@ -1,43 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes ``faults.md`` beside this file from the broken dataplanes in ``tests/meta``; a test compares the two.
+"""Writes ``docs/reference/faults.md`` from the faults and from what was measured of them; a test compares the two.
 
-``.venv/bin/python docs/reference/write_faults.py``, after a fault was added or generation was measured anew.
+``.venv/bin/python tests/meta/write_faults.py``, after a fault was added or generation was measured anew.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
-META = Path(__file__).parents[2] / "tests" / "meta"
-sys.path.insert(0, str(META))
+from all_faults import FAULTS, GROUPS
 
-from flow_faults import FLOW_FAULTS  # noqa: E402 - they are no package
-from path_faults import PATH_FAULTS, SWITCH_FAULTS  # noqa: E402
-from snapshot_faults import SNAPSHOT_FAULTS  # noqa: E402
-from step_faults import STEP_FAULTS  # noqa: E402
-from window_faults import WINDOW_FAULTS  # noqa: E402
+from lab.conformance.generated import POLICIES, PROFILES
 
-from lab.conformance.generated import POLICIES, PROFILES  # noqa: E402
-
-PAGE = Path(__file__).with_name("faults.md")
-MEASURED = META / "found_by_generation.json"
-GROUPS = (
-    ("What it is told it misreads", SNAPSHOT_FAULTS),
-    ("Something changes", STEP_FAULTS),
-    ("For a moment, while something changes", WINDOW_FAULTS),
-    ("Packets go another way", (*PATH_FAULTS, *SWITCH_FAULTS)),
-    ("What comes after the first packet, and packets of odd shapes", FLOW_FAULTS),
-)
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
+MEASURED = Path(__file__).with_name("found_by_generation.json")
 HEAD = """# Broken dataplanes
 
 Each is a sound dataplane with one mistake laid over it, in `tests/meta`. That the expectation catches it is tested with
 the dataplanes `iptables` and `nftables`. *Generation alone* is what `{property}` finds with all
 hand-written cases switched off: the number of the first of {most} scenarios of the profile `ci`, which are no matter of
 chance, that fails with `iptables`; measured by `tests/meta/measure_generation.py`. A dash: not measured. Faults of a
-moment are not its matter: `generated.changes` looks for those. Written by `docs/reference/write_faults.py`; a test
+moment are not its matter: `generated.changes` looks for those. Written by `tests/meta/write_faults.py`; a test
 compares the two.
 """
 
@@ -48,12 +33,11 @@ def page() -> str:
     most = PROFILES["ci"].max_examples
     lines = [HEAD.format(property=POLICIES.id, most=most)]
     counted = Counter("found" if number is not None else "missed" for number in found.values())
-    total = sum(len(faults) for _, faults in GROUPS)
     lines.append(
-        f"{total} faults, each caught by an expectation. Of {len(found)} that were measured, generation alone found "
-        f"{counted['found']}.\n"
+        f"{len(FAULTS)} faults, each caught by an expectation. Of {len(found)} that were measured, generation alone "
+        f"found {counted['found']}.\n"
     )
-    for title, faults in GROUPS:
+    for title, faults in GROUPS.items():
         lines += [
             f"## {title}",
             "| fault | what is wrong | caught by | generation alone |",

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes ``expectations.md`` beside this file from the case files. Run it after a case was added or changed."""
+"""Writes ``docs/reference/expectations.md`` from the case files; a test compares the two.
+
+``.venv/bin/python tests/meta/write_expectations.py``, after a case was added or changed.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from lab.conformance.case import Case, load_cases
 from lab.conformance.changing import CHANGES, CHANGES_TITLE
 from lab.conformance.generated import DRAWS, SHIPPED
 
-PAGE = Path(__file__).with_name("expectations.md")
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "expectations.md"
 HEAD = """# Expectations
 
-What `policylab conformance` holds a dataplane to. This page is written by `write_expectations.py` from the case files
-in `lab/conformance/cases/`; a test compares the two.
+What `policylab conformance` holds a dataplane to. This page is written by
+`tests/meta/write_expectations.py` from the case files in `lab/conformance/cases/`; a test compares the two.
 
 An id is `area.topic.detail`. *Level*: a dataplane that does not declare what a `core` expectation needs gets the result
 `partial`. *Needs* are the [capabilities](plugins.md#capabilities) of the rule itself; flows of a family or protocol

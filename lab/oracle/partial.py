@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference model of a lab in which some workloads are not known to the cluster: they are gone, or to come.
+
+Their interfaces are there all the same. What comes from a workload interface that is nobody's is dropped, and so is
+what goes there, connections under way included; only its own node reaches what is behind it (Felix: rules/dispatch.go,
+"Unknown interface"; rules/static.go, filterOutputChain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from lab.oracle.oracle import Oracle
+from lab.oracle.verdict import DefaultDecision, Verdict
+from lab.policy.resources import Resources
+from lab.topology import Flow, Topology
+
+__all__ = ["PartialOracle"]
+
+_UNKNOWN: Final = Verdict(False, DefaultDecision(None, "unknown-workload"))
+_OWN: Final = Verdict(True, DefaultDecision(None, "host-to-own-workload"))
+
+
+class PartialOracle:
+    """Judges flows between the ends of a topology under some resources, of which the cluster knows part.
+
+    ``known`` has the same nodes and externals, and of the workloads those that are there, with labels, ports and
+    profiles as they are now.
+    """
+
+    def __init__(self, topology: Topology, resources: Resources, known: Topology | None = None) -> None:
+        known = known or topology
+        self._oracle = Oracle(known, resources)
+        self._gone = {name: each.node for name, each in topology.workloads.items() if name not in known.workloads}
+
+    def unknown(self, flow: Flow) -> Verdict | None:
+        """What becomes of any packet of a flow one of whose ends is not known; None when both are."""
+        if not self._gone or {flow.source, flow.destination}.isdisjoint(self._gone):
+            return None
+        return _OWN if self._gone.get(flow.destination) == flow.source else _UNKNOWN
+
+    def verdicts(self, flows: Iterable[Flow]) -> list[Verdict]:
+        """The verdicts of many flows, in their order; raises as ``Oracle.verdict`` does."""
+        flows = list(flows)
+        asked = iter(self._oracle.verdicts(flow for flow in flows if self.unknown(flow) is None))
+        return [self.unknown(flow) or next(asked) for flow in flows]
+
+    def verdict_at(self, flow: Flow, node: str) -> Verdict:
+        """What one node alone says of a flow's first packet; raises as ``Oracle.verdict`` does."""
+        return self.unknown(flow) or self._oracle.verdict_at(flow, node)
