@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from xml.etree import ElementTree
 
+from dataplanes.api import OLDEST_KERNEL
 from lab.conformance.apart import CALL_SECONDS
 from lab.conformance.case import load_cases
 from lab.conformance.judged import combinations
@@ -53,8 +54,9 @@ class Job(Protocol):
         """What has come of it; raises OSError, ValueError or KeyError where ``report``, a directory here, has none."""
         ...
 
-    def fits(self, release: str) -> bool:
-        """Whether a kernel is new enough for it."""
+    @property
+    def min_kernel(self) -> str:
+        """The oldest kernel on which it can be asked for."""
         ...
 
 
@@ -104,9 +106,10 @@ class SuiteRun:
                 title, level, detail = each["title"], each["level"], each.get("detail", "")
                 yield Record(each["id"], title, level, judged, each["outcome"], each["seconds"], detail)
 
-    def fits(self, release: str) -> bool:
-        """Whether a kernel is new enough for what is judged."""
-        return all(version_of(release) >= version_of(each.min_kernel) for each in self.columns())
+    @property
+    def min_kernel(self) -> str:
+        """The oldest kernel on which all that is judged works."""
+        return max((each.min_kernel for each in self.columns()), key=version_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +144,10 @@ class FilesRun:
             name, seconds = each.attrib["name"], float(each.attrib["time"])
             yield Record(f"{self.name}.{name}", name, "extended", self.name, word, seconds, detail)
 
-    def fits(self, release: str) -> bool:  # noqa: ARG002 - the signature of a Job
-        """Tests say by themselves what they need."""
-        return True
+    @property
+    def min_kernel(self) -> str:
+        """Any: tests say by themselves what they need."""
+        return OLDEST_KERNEL
 
 
 def _outcome(case: ElementTree.Element) -> tuple[Word, str]:

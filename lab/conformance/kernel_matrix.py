@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.conformance.kernel_jobs import Job
+from lab.conformance.kernel_version import version_of
 from lab.conformance.minimum import held_to_minimum
 from lab.conformance.record import Record, Report
 from lab.errors import LabError
@@ -79,7 +80,7 @@ def run_on_kernels(names: Sequence[str], jobs: Sequence[Job], profile: str, dire
         replace(each, name=_called(each.name, kernel))
         for kernel in kernels
         for job in jobs
-        if job.fits(kernel.release)
+        if _is_new_enough(kernel, job)
         for each in job.columns()
     )
     return Report(columns, profile, tuple(record for of_kernel in records for record in of_kernel))
@@ -94,6 +95,10 @@ def _rehearse(jobs: Sequence[Job], directory: Path) -> None:
                 subprocess.run(
                     words, stdin=subprocess.DEVNULL, capture_output=True, timeout=REHEARSAL_SECONDS, check=False
                 )
+
+
+def _is_new_enough(kernel: Kernel, job: Job) -> bool:
+    return version_of(kernel.release) >= version_of(job.min_kernel)
 
 
 def _called(judged: str, kernel: Kernel) -> str:
@@ -118,10 +123,10 @@ class _Runs:
         machine = start_machine(self.programs, self.outside, name, hardware)
         waiting: list[Job] = []
         for job in self.jobs:
-            if job.fits(kernel.release):
+            if _is_new_enough(kernel, job):
                 waiting.append(job)
             else:
-                self.tell(f"kernel {kernel.name}: {job.name} needs a newer one")
+                self.tell(f"kernel {kernel.name}: {job.name} is not asked for: it needs {job.min_kernel}")
         records: list[Record] = []
         try:
             machine.wait_until_ready()
@@ -139,6 +144,7 @@ class _Runs:
             ]
         finally:
             machine.process.kill()
+            machine.process.wait()
         named = (replace(each, dataplane=_called(each.dataplane, kernel)) for each in records)
         return [held_to_minimum(each, kernel.release) for each in named]
 
