@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ open("/etc/libvirt/written", "w").close()
 open("/var/lib/written", "w").close()
 print(sorted(name for _, name in socket.if_nameindex()), file=sys.stderr)
 subprocess.Popen(["sleep", "987654321"])
+subprocess.run(["sh", "-c", "(sleep 0.1; echo >/run/ended) &"])
 socket.socket(socket.AF_UNIX).bind("/run/libvirt/libvirt-sock")
 time.sleep(600)
 """
@@ -71,6 +73,26 @@ def test_daemon_is_apart_from_the_host_and_leaves_nothing(home: Path):
     assert not home.exists()
     assert processes() == []
     assert not stop_daemon()
+
+
+def test_what_the_daemon_starts_and_leaves_to_itself_is_no_zombie_when_it_has_ended(home: Path):
+    start_daemon()
+    first = int((home / "pid").read_text())
+    assert becomes_true((home / "run/ended").exists)
+    assert becomes_true(lambda: "Z" not in states_of_children(first))
+    assert stop_daemon()
+
+
+def becomes_true(what: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return what()
+
+
+def states_of_children(pid: int) -> list[str]:
+    children = read(Path(f"/proc/{pid}/task/{pid}/children")).split()
+    return [read(Path(f"/proc/{child}/stat")).rpartition(")")[2].split()[0] for child in children]
 
 
 def test_host_that_runs_libvirt_keeps_its_own(home: Path, monkeypatch: pytest.MonkeyPatch):

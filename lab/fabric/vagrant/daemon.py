@@ -66,7 +66,10 @@ auth_unix_rw = "none"
 unix_sock_rw_perms = "0700"
 END
 cd /
-exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
+# Not in this shell's place, the first of its processes, to which all come that have lost their parent: the daemon asks
+# emulators what they can do, and would wait 40 s for each that nobody takes leave of.
+libvirtd --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
+exit
 """
 
 
