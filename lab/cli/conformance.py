@@ -27,6 +27,7 @@ from lab.topology.load import load_topology
 __all__ = ["conformance"]
 
 EXIT_NOT_CONFORMANT = 1
+_MOST_JOBS = 4
 
 
 @click.command(short_help="Hold dataplanes to every expectation; the main job.")
@@ -77,6 +78,11 @@ EXIT_NOT_CONFORMANT = 1
     type=FilePath(),
     help="With --kernel: pytest files of a checkout that are run in each machine, too (repeatable).",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="How many processes hold expectations, each in labs of its own; default: one a CPU, at most 4.",
+)
 @click.option("--allow-partial", is_flag=True, help="End 0 when a core capability is merely not declared.")
 def conformance(
     dataplanes: tuple[str, ...],
@@ -89,6 +95,7 @@ def conformance(
     kernels: tuple[str, ...],
     call_seconds: float,
     tests: tuple[Path, ...],
+    jobs: int | None,
     allow_partial: bool,
 ) -> None:
     """Hold dataplanes to every expectation, with real packets, and print the matrix.
@@ -107,7 +114,8 @@ def conformance(
             _try(given or load_topology("one-node"), dataplane, before, call_seconds)
     prepare_directory(report)
     chosen = profile or ("ci" if os.environ.get("CI") else "dev")
-    request = Request(tuple(names), accelerators, chosen, topology, level, only, call_seconds=call_seconds)
+    jobs = jobs or (1 if kernels else min(len(os.sched_getaffinity(0)), _MOST_JOBS))
+    request = Request(tuple(names), accelerators, chosen, topology, level, only, call_seconds, jobs)
     if tests and not kernels:
         raise click.UsageError("--tests are run in machines: name a --kernel")
     result = (

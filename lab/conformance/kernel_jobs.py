@@ -82,6 +82,7 @@ class SuiteRun:
         request = self.request
         return [
             *(sys.executable, "-m", "lab.cli", "conformance", "--report", report, "--profile", request.profile),
+            *("--jobs", str(request.jobs)),
             # Where nobody says how long, a machine knows better.
             *([] if request.call_seconds == CALL_SECONDS else ["--call-seconds", str(request.call_seconds)]),
             *(word for name in request.dataplanes for word in ("--dataplane", name)),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from shutil import rmtree
 
 from lab.conformance.apart import CALL_SECONDS
 from lab.conformance.record import Record, Report
@@ -18,6 +19,8 @@ __all__ = ["Request", "run_conformance"]
 SUITE = "lab.conformance.suite"
 PLUGIN = "lab.conformance.plugin"
 JUNIT, REPORT = "junit.xml", "report.json"
+SCRATCH = ".scratch"
+"""A directory that pytest-xdist makes, and that stays empty; it goes at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Request:
     """Only what pytest's ``-k`` selects by this."""
     call_seconds: float = CALL_SECONDS
     """A plugin that takes longer for one call hangs."""
+    jobs: int = 1
+    """How many processes hold expectations, each with labs of its own."""
 
 
 class _Listener:
@@ -70,6 +75,8 @@ def run_conformance(request: Request, directory: Path, tell: Callable[[Record], 
             value=error.strerror,
             next_step="make room there, or name another directory with --report",
         ) from error
+    finally:
+        rmtree(directory / SCRATCH, ignore_errors=True)
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if listener.report is None or status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
@@ -89,7 +96,15 @@ def _arguments(request: Request, directory: Path) -> list[str]:
         *("--lab-profile", request.profile, "--lab-report", str(directory)),
         *("--lab-call-seconds", str(request.call_seconds)),
         f"--junitxml={directory / JUNIT}",
+        *_spread(request.jobs, directory),
         *([] if request.topology is None else ["--topology", str(request.topology)]),
         *([] if request.level is None else ["-m", request.level]),
         *([] if request.only is None else ["-k", request.only]),
     ]
+
+
+def _spread(jobs: int, directory: Path) -> list[str]:
+    """How pytest-xdist shares the work; what takes long comes last, so nobody is given much of it at a time."""
+    if jobs == 1:
+        return []
+    return ["-n", str(jobs), "--maxschedchunk", "2", f"--basetemp={directory / SCRATCH}"]

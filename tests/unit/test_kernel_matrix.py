@@ -124,7 +124,7 @@ def test_machine_is_asked_for_what_the_user_asked_for() -> None:
     request = Request(("iptables", "nftables"), (), "ci", None, "core", "tier", call_seconds=300)
     words = SuiteRun(request).command("/run/r")
     assert words[:4] == [sys.executable, "-m", "lab.cli", "conformance"]
-    told = "--report /run/r --profile ci --call-seconds 300"
+    told = "--report /run/r --profile ci --jobs 1 --call-seconds 300"
     assert " ".join(words[4:]) == f"{told} --dataplane iptables --dataplane nftables --level core --only tier"
 
 
