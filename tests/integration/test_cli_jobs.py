@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``policylab conformance --jobs``: the same outcomes, whoever holds an expectation, and nothing of the sharing is left."""
+"""``policylab conformance --jobs``: the same outcomes, whoever holds an expectation, and nothing else is left there."""
 
 from __future__ import annotations
 
