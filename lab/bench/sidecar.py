@@ -204,11 +204,11 @@ def _costlier(course: _Course, arm: str) -> float:
 
 
 def _topology() -> Topology:
-    """Two workloads with sidecars on a node, with a port for each size and protocol."""
+    """Two workloads with sidecars on a node, with a port for each load."""
     ports = ", ".join(
         f"{{name: {_port_name(protocol)}-{place}, port: {first + place}}}"
         for protocol, first in PORTS.items()
-        for place in range(len(_SIZES) + 1)
+        for place in range(len(_SIZES) * len(_CONNECTIONS))
     )
     text = f"""
 name: bench-sidecar

@@ -149,7 +149,7 @@ class _Side:
         self._accelerator = accelerator
         self._generator = generator
         self._address = next(str(each) for each in lab.ports[_SERVER].addresses if each.version == 4)
-        self._servers: dict[tuple[Protocol, int], int] = {}
+        self._servers: dict[Load, int] = {}
 
     def client(self, cell: Cell) -> Client:
         """A client with its connections made."""
@@ -158,13 +158,16 @@ class _Side:
         return self._generator.client(host, "127.0.0.1" if near else self._address, self._port(cell.load), cell.load)
 
     def _port(self, load: Load) -> int:
-        """Where that load is served, on all addresses."""
-        key = load.protocol, load.size
-        if key not in self._servers:
-            port = PORTS[load.protocol] + sum(protocol == load.protocol for protocol, _ in self._servers)
-            self._generator.serve(self._lab.hosts[_SERVER], "0.0.0.0", port, *key)  # noqa: S104 - of a namespace
-            self._servers[key] = port
-        return self._servers[key]
+        """Where that load is served, on all addresses, and no other: a server may sleep on an only connection.
+
+        Envoy keeps such a one when its client has gone, and a server would not look for others.
+        """
+        if load not in self._servers:
+            port = PORTS[load.protocol] + sum(load.protocol == other.protocol for other in self._servers)
+            host = self._lab.hosts[_SERVER]
+            self._generator.serve(host, "0.0.0.0", port, load.protocol, load.size)  # noqa: S104 - of a namespace
+            self._servers[load] = port
+        return self._servers[load]
 
     def taken(self) -> tuple[int, int, int]:
         """Microseconds of CPU, bytes on interfaces and through the map, since the lab began."""

@@ -42,6 +42,11 @@ def test_each_arm_is_measured_and_does_what_it_is_called() -> None:
     assert {"sockmap.plain_veth", "sockmap.envoy_http", "naive.plain_veth", "sockmap.p99"} <= set(result.ratios)
 
 
+def test_an_only_connection_that_envoy_keeps_holds_up_no_other_load() -> None:
+    result = run(1, tuple(Cell("envoy", Load("http1", 64, connections)) for connections in (1, 16)))
+    assert {row.details["connections"] for row in result.rows} == {1, 16}
+
+
 def test_what_is_measured_runs_ahead_of_others_and_nothing_after_it() -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with ahead_of_others():
