@@ -30,55 +30,65 @@
 #define CLASS_NONE 3
 
 /* Failsafe ports: a byte for each port, as it stands in a packet, with a bit for each class and direction; behind them
- * a byte for each protocol with the bits that concern it, the last one for protocols that are not known. */
+ * a byte for each protocol with the bits that concern it, the last one for protocols that are not known; at the end a byte
+ * with all bits, for ports that are not known. */
 #define FAILSAFE_INBOUND 0 /* the bits of classes begin here; those of answers behind them */
 #define FAILSAFE_ANSWER 3
 #define FAILSAFE_PROTOCOLS 65536
-#define FAILSAFE_BYTES 65793
+#define FAILSAFE_UNKNOWN 65793
+#define FAILSAFE_BYTES 65794
 
 /* Arrays whose address is in the program. Each is one value, so that a look-up is a sum and not a call. */
 #define VALUE_FAILSAFES 0
-#define VALUE_V4_BLOCKS 1
-#define VALUE_V4_SLOTS 2
-#define VALUE_V4_MORE 3
+#define VALUE_V4_TOP 1
+#define VALUE_V4_CODES 2
+#define VALUE_V4_SLOTS 3
 #define VALUE_V6_TOP 4
 #define VALUE_V6_PAGES 5
 #define VALUE_V6_LINES 6
 #define VALUE_V6_MORE 7
-#define VALUE_V6_ADDRESSES 8
-#define VALUE_V6_HOSTS 9
-#define VALUE_V6_REST 10
+#define VALUE_V6_HOSTS 8
+#define VALUE_V6_REST 9
 
 /* Numbers that are drawn or worked out for each list, and stand in the program. */
-#define NUMBER_V4_SLOTS 32 /* how many there are; the next ones alike */
-#define NUMBER_V4_MORE 33
+#define NUMBER_V4_CODES 32 /* how many places there are; the next ones alike */
+#define NUMBER_V4_SLOTS 33
 #define NUMBER_V4_FACTOR 34 /* what keys are multiplied with; the next ones alike */
-#define NUMBER_V4_MORE_FACTOR 35
+#define NUMBER_V4_SLOT_FACTOR 35
 #define NUMBER_V6_PAGES 36
 #define NUMBER_V6_LINES 37
 #define NUMBER_V6_MORE 38 /* for each of the levels */
 #define NUMBER_V6_FACTOR 39
 #define NUMBER_V6_MORE_FACTOR 40
-#define NUMBER_V6_ADDRESSES 41
-#define NUMBER_V6_HOSTS 42
-#define NUMBER_V6_REST 43
+#define NUMBER_V6_HOSTS 41
+#define NUMBER_V6_REST 42
 
-/* IPv4: a bit for each /24 that is listed as a whole. For the rest the /28s, each four bits of a tag and a bit for each
- * of its addresses, four of them in sixteen bytes. */
-#define V4_BLOCK_WORDS 262144 /* 64 blocks of /24 in a word */
+/* IPv4: a bit for each /16 that is listed as a whole, by its bytes as they stand in the packet. A place of sixteen bytes for some /24s, with a code of sixteen bits for
+ * each network in them: a tag that tells the /24 from others of this place, the address's last byte up to the network's
+ * length, a one, zeros; all of it inverted. What finds no room there: the /28s, each with bits of a tag and a bit for each of
+ * its addresses, four of them in sixteen bytes. */
+#define V4_TOP_WORDS 1024
+#define V4_TOP_BITS 16
+#define V4_BLOCK_BITS 24
+#define V4_CODES_EACH 8
+#define V4_CODE_BITS 9 /* below the tag */
+#define V4_FREE 1 /* the lower bits of a code of a tag that is none of its place's: no network; in the last one: */
+#define V4_ELSEWHERE 3 /* nor this, and some have to be looked for elsewhere. Others may have it by chance */
 #define V4_KEY_BITS 28
 #define V4_SLOTS_EACH 4
 #define V4_TAG_BITS 15
-#define V4_MORE 0x8000 /* in the first tag: not all keys found a place here, the others have one elsewhere */
+#define V4_MORE 0x8000 /* in the first tag: not all keys found a place here, the others are in the trie */
 
-/* IPv6: up to /32 a page of bits below each /16; lines of 64 bytes with all networks from /33 to /64 of one /32, or, where
- * they are too many, of the levels below it; whole addresses; what is between /64 and /128 is in a trie. */
+/* IPv6: below /32 a page of bits for each /16; lines of 64 bytes with all networks from /32 to /64 of one /32, or, where
+ * they are too many, another one, and lines of the levels below it; whole addresses; what is between /64 and /128 is in a
+ * trie. */
 #define V6_TOP 65536
 #define V6_NO_PAGE 0
 #define V6_WHOLE_PAGE 1
 #define V6_PAGE_WORDS 1024
-#define V6_PAGE_BITS 32
+#define V6_PAGE_BITS 32 /* of an address tell a bit of a page */
 #define V6_LINE_WORDS 8
+#define V6_LINE_NETS 7 /* words of networks; the last one has bits for the whole addresses of its /32s */
 #define V6_LEVELS 5
 #define V6_LEVEL_0 32
 #define V6_LEVEL_1 40
@@ -86,6 +96,7 @@
 #define V6_LEVEL_3 54
 #define V6_LEVEL_4 61
 #define V6_MORE 0x8000000000000000ULL /* in the first word of a line: as V4_MORE */
+#define V6_SECOND 0x8000000000000000ULL /* in other words: of a /32 that has another line first */
 #define V6_SHIFT_BITS 6 /* of a word, the lowest: how far down a network's own bits begin */
 #define V6_HOSTS_EACH 4 /* addresses in a line */
 

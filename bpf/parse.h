@@ -17,13 +17,14 @@
 
 #define PROTOCOL_UNKNOWN 256
 
+/* Addresses and ports are as they stand in the packet. */
 struct packet {
-	u64 source_high; /* of IPv6; both in host byte order */
+	u64 source_high; /* of IPv6 */
 	u64 source_low; /* of IPv6, or all of IPv4 */
 	u64 version; /* 4 or 6 */
 	u64 protocol; /* a number, or PROTOCOL_UNKNOWN */
 	u64 ports_known;
-	u64 source_port, destination_port; /* as they stand in the packet, where they are known */
+	u64 source_port, destination_port; /* FAILSAFE_UNKNOWN where they are not known */
 };
 
 struct tag {
@@ -47,6 +48,15 @@ INLINE u64 length_of(__be16 value)
 
 	asm volatile("%0 &= 0xffff" : "+r"(length));
 	return length;
+}
+
+/* Eight bytes at a place that need not be a multiple of eight, which the compiler would make two reads of. */
+INLINE u64 eight_bytes(const void *at)
+{
+	u64 value;
+
+	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(value) : "r"(at));
+	return value;
 }
 
 /* The ports stand in the first four bytes behind all headers, in every protocol that has them. */
@@ -73,7 +83,7 @@ INLINE int parse_ipv4(struct packet *packet, void *at, void *end)
 	if (length < sizeof(*header) || total < length || at + total > end)
 		return CAUSE_PASSED_MALFORMED;
 	packet->version = 4;
-	packet->source_low = bpf_ntohl(header->saddr);
+	packet->source_low = header->saddr;
 	packet->protocol = header->protocol;
 	if (!(header->frag_off & bpf_htons(0x1fff)))
 		read_ports(packet, at + length, end, total - length);
@@ -98,8 +108,8 @@ INLINE int parse_ipv6(struct packet *packet, void *at, void *end)
 	if (next + room > end)
 		return CAUSE_PASSED_MALFORMED;
 	packet->version = 6;
-	packet->source_high = bpf_ntohll(*(__be64 *)&header->saddr.s6_addr[0]);
-	packet->source_low = bpf_ntohll(*(__be64 *)&header->saddr.s6_addr[8]);
+	packet->source_high = eight_bytes(&header->saddr.s6_addr[0]);
+	packet->source_low = eight_bytes(&header->saddr.s6_addr[8]);
 	packet->protocol = PROTOCOL_UNKNOWN;
 	protocol = header->nexthdr;
 #pragma unroll
@@ -135,33 +145,35 @@ INLINE int parse_ipv6(struct packet *packet, void *at, void *end)
  */
 INLINE int parse_plain(struct packet *packet, void *at, void *end)
 {
-	__be16 *type = at + 12, *ports;
+	__be16 *ports;
+	__be32 start;
 
 	/* As long as the shortest of IPv6 with ports: what is shorter is rare. */
 	if (at + sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + 4 > end)
 		return 0;
+	/* The type of the frame, and what the header begins with: version, and length of a header of IPv4. */
+	start = *(__be32 *)(at + 12);
 	at += sizeof(struct ethhdr);
-	if (*type == bpf_htons(ETHERTYPE_IPV4)) {
+	if ((start & bpf_htonl(0xffffff00)) == bpf_htonl(ETHERTYPE_IPV4 << 16 | 0x4500)) {
 		struct iphdr *header = at;
 		u64 total = length_of(header->tot_len);
 
-		if (*(u8 *)at != 0x45 || header->frag_off & bpf_htons(0x1fff) || total < sizeof(*header) + 4 ||
+		if (header->frag_off & bpf_htons(0x1fff) || total < sizeof(*header) + 4 ||
 		    total > (u64)end - (u64)at || class_of(header->protocol) == CLASS_NONE)
 			return 0;
 		packet->version = 4;
-		packet->source_low = bpf_ntohl(header->saddr);
+		packet->source_low = header->saddr;
 		packet->protocol = header->protocol;
 		ports = at + sizeof(*header);
-	} else if (*type == bpf_htons(ETHERTYPE_IPV6)) {
+	} else if ((start & bpf_htonl(0xfffff000)) == bpf_htonl((u32)ETHERTYPE_IPV6 << 16 | 0x6000)) {
 		struct ipv6hdr *header = at;
 		u64 room = length_of(header->payload_len);
 
-		if (*(u8 *)at >> 4 != 6 || room < 4 || room + sizeof(*header) > (u64)end - (u64)at ||
-		    class_of(header->nexthdr) == CLASS_NONE)
+		if (room < 4 || room + sizeof(*header) > (u64)end - (u64)at || class_of(header->nexthdr) == CLASS_NONE)
 			return 0;
 		packet->version = 6;
-		packet->source_high = bpf_ntohll(*(__be64 *)&header->saddr.s6_addr[0]);
-		packet->source_low = bpf_ntohll(*(__be64 *)&header->saddr.s6_addr[8]);
+		packet->source_high = eight_bytes(&header->saddr.s6_addr[0]);
+		packet->source_low = eight_bytes(&header->saddr.s6_addr[8]);
 		packet->protocol = header->nexthdr;
 		ports = at + sizeof(*header);
 	} else {

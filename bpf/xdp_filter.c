@@ -9,7 +9,8 @@
 #include <uapi/linux/ipv6.h>
 #include "layout.h"
 #include "parse.h"
-#include "lists.h"
+#include "lists_v4.h"
+#include "lists_v6.h"
 
 BPF_PERCPU_ARRAY(causes, u64, CAUSES);
 
@@ -29,13 +30,11 @@ INLINE u32 deny(const struct packet *packet, u32 cause)
 	const u8 classes = (1 << CLASS_NONE) - 1;
 
 	concerning += packet->protocol;
-	if (!*concerning)
-		return cause;
-	if (!packet->ports_known)
-		return CAUSE_PASSED_UNSURE;
 	inbound = failsafes_of[packet->destination_port] & classes << FAILSAFE_INBOUND;
 	answer = failsafes_of[packet->source_port] & classes << FAILSAFE_ANSWER;
-	return (inbound | answer) & *concerning ? CAUSE_PASSED_FAILSAFE : cause;
+	if (!((inbound | answer) & *concerning))
+		return cause;
+	return packet->ports_known ? CAUSE_PASSED_FAILSAFE : CAUSE_PASSED_UNSURE;
 }
 
 // The conditions that a packet fulfils for certain.
@@ -90,7 +89,7 @@ INLINE u32 judge(const struct packet *packet, int v4_kind, int v6_kind, int cond
 // What becomes of a frame and why, which is counted too.
 INLINE u32 cause_of(void *data, void *end, int v4_kind, int v6_kind, int conditions)
 {
-	struct packet packet = {};
+	struct packet packet = {.source_port = FAILSAFE_UNKNOWN, .destination_port = FAILSAFE_UNKNOWN};
 	int passed = -1;
 	u32 cause;
 	u64 *count;

@@ -22,6 +22,10 @@ __all__ = ["Conditions", "Failsafes"]
 _PORTS = 1 << 16
 _INBOUND, _ANSWER = LAYOUT["FAILSAFE_INBOUND"], LAYOUT["FAILSAFE_ANSWER"]
 _PROTOCOLS = LAYOUT["FAILSAFE_PROTOCOLS"]
+_UNKNOWN = 256
+"""Place of protocols that are not known, behind those that are."""
+_ALL = 0xFF
+"""What may be a failsafe port of any class, in any direction."""
 
 
 class Conditions:
@@ -81,7 +85,8 @@ class Failsafes:
         for protocol, class_ in CLASSES.items():
             if any(each == class_ for each, _, _ in ports):
                 wanted[_PROTOCOLS + protocol] = 1 << class_ + _INBOUND | 1 << class_ + _ANSWER
-        wanted[-1] = bool(ports)
+        wanted[_PROTOCOLS + _UNKNOWN] = _ALL if ports else 0
+        wanted[LAYOUT["FAILSAFE_UNKNOWN"]] = _ALL
         self._wanted = wanted
         self._bytes |= wanted
         self._bytes &= wanted

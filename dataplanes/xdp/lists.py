@@ -27,15 +27,15 @@ __all__ = ["Kind", "SourceList", "value_limit"]
 # From how many networks on flat tables are faster than a trie; those of IPv4 take 2 MB at least.
 _MANY: Final = 32
 # When slots get crowded, keys are pushed out to the trie: then a larger table is made.
-_CROWDED: Final = 0.6
+_CROWDED: Final = 0.75
 # So many entries are checked at a time: their addresses and what is looked up for them are arrays.
 _CHUNK: Final = 1 << 18
 
 _MAPS: Final = {
-    4: ("v4_blocks", "v4_slots", "v4_more"),
-    6: ("v6_top", "v6_pages", "v6_lines", "v6_more", "v6_addresses", "v6_hosts", "v6_rest"),
+    4: ("v4_top", "v4_codes", "v4_slots"),
+    6: ("v6_top", "v6_pages", "v6_lines", "v6_more", "v6_hosts", "v6_rest"),
 }
-_FULL_SIZE: Final = {"v4_blocks": LAYOUT["V4_BLOCK_WORDS"], "v6_top": LAYOUT["V6_TOP"]}
+_FULL_SIZE: Final = {"v4_top": LAYOUT["V4_TOP_WORDS"], "v6_top": LAYOUT["V6_TOP"]}
 _KINDS: Final = {"v6_top": np.uint16}
 # What one entry of a map takes; of those that are not here, 8 bytes at most.
 _ENTRY_BYTES: Final = {

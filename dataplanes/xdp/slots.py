@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from dataplanes.xdp.nets import Words
 
-__all__ = ["Factors", "Number", "merged", "place_of", "ranks"]
+__all__ = ["Factors", "Number", "as_sent", "merged", "place_of", "ranks"]
 
 Number = TypeVar("Number", int, NDArray[Any])
 """One number of 64 bits, or an array of them."""
@@ -35,6 +37,12 @@ class Factors:
     def drawn(cls) -> Factors:
         """New ones."""
         return cls(secrets.randbits(64) | 1, secrets.randbits(64) | 1)
+
+
+def as_sent(numbers: Number, size: int) -> Number:
+    """Numbers of so many bytes as a program reads them from a packet: the first byte is the lowest."""
+    bytes_of = [numbers >> 8 * each & 255 for each in range(size)]
+    return reduce(or_, (byte << 8 * each for each, byte in enumerate(reversed(bytes_of))))
 
 
 def place_of(hashes: Number, bits: int, places: int) -> Number:

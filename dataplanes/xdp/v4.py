@@ -1,97 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv4 sources in flat tables: a bit for each /24 that is listed as a whole, and a slot for each /28 that has others.
+"""IPv4 sources in flat tables: a bit for each /16 that is listed as a whole, and codes for the rest.
 
-Both are read side by side. A slot is a tag and a bit for each of sixteen addresses; four of them share sixteen bytes,
-and what finds no room there is in a second, small table, or in the trie. A slot stays its key's until all is built
-anew, even when it has no bits left: a reader may have seen its tag before.
+The codes that found no room are slots from /28 on, and in the trie below that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataplanes.xdp.layout import LAYOUT
 from dataplanes.xdp.nets import Listed, Prefix, Words, split
-from dataplanes.xdp.slots import Factors, Number, merged, place_of, ranks
+from dataplanes.xdp.slots import Factors, as_sent, merged
 from dataplanes.xdp.trie import Trie
+from dataplanes.xdp.v4_codes import BLOCK_BITS, Codes, code_of, places_for
+from dataplanes.xdp.v4_slots import KEY_BITS, Slots, slot_places_for
 
 __all__ = ["V4Tables", "v4_constants", "v4_sizes"]
 
-_EACH, _KEY_BITS = LAYOUT["V4_SLOTS_EACH"], LAYOUT["V4_KEY_BITS"]
-_MORE, _TAG = LAYOUT["V4_MORE"], (1 << LAYOUT["V4_TAG_BITS"]) - 1
-_BLOCKS = 1 << 24
-_FULL = (1 << 16) - 1
-# At this load one key in thirty has to look elsewhere; a fourth of the places more makes it one in fifty.
-_LOAD = 0.5
-# Of fewer places, the hashes of one have more lower bits than a tag has.
-_FEWEST = 1 << (_KEY_BITS - LAYOUT["V4_TAG_BITS"])
-_SECOND = 8
-"""How many times smaller the second table is."""
-# A shorter network than this is taken out by building anew: it covers too many blocks to look at each.
-_SHORTEST_TO_REMOVE = 14
+_TOP_BITS: Final = LAYOUT["V4_TOP_BITS"]
+# So many of the codes find no room in their place, and as many as are more in one /24 than half a place.
+_ELSEWHERE: Final = 0.05
+_CROWD: Final = LAYOUT["V4_CODES_EACH"] // 2
+# A shorter network than this is taken out by building anew: it covers too many others to look at each.
+_SHORTEST_TO_REMOVE: Final = 8
 
 
 def v4_sizes(prefixes: Iterable[Prefix]) -> dict[str, int]:
     """How large the maps must be for a list, with room to grow."""
-    slots = sum(1 << max(0, _KEY_BITS - length) for _, length in prefixes if length > 24)
-    places = max(_FEWEST, int(slots / _EACH / _LOAD))
-    return {"v4_slots": places, "v4_more": max(_FEWEST, places // _SECOND)}
+    crowd: dict[int, int] = {}
+    whole = 0
+    for value, length in prefixes:
+        if length > BLOCK_BITS:
+            crowd[value >> 8] = crowd.get(value >> 8, 0) + 1
+        elif length > _TOP_BITS:
+            whole += 1 << BLOCK_BITS - length
+    codes = whole + sum(crowd.values())
+    over = sum(count - _CROWD for count in crowd.values() if count > _CROWD)
+    return {"v4_codes": places_for(codes), "v4_slots": slot_places_for(over + int(codes * _ELSEWHERE))}
 
 
 def v4_constants(sizes: Mapping[str, int], factors: Factors) -> dict[int, int]:
     """What stands in the filter for such tables."""
     return {
+        LAYOUT["NUMBER_V4_CODES"]: sizes["v4_codes"],
         LAYOUT["NUMBER_V4_SLOTS"]: sizes["v4_slots"],
-        LAYOUT["NUMBER_V4_MORE"]: sizes["v4_more"],
         LAYOUT["NUMBER_V4_FACTOR"]: factors.first,
-        LAYOUT["NUMBER_V4_MORE_FACTOR"]: factors.second,
+        LAYOUT["NUMBER_V4_SLOT_FACTOR"]: factors.second,
     }
 
 
 class V4Tables:
-    """The tables of one filter: ``arrays`` are its maps' words by name; ``rest`` has what found no slot."""
+    """The tables of one filter: ``arrays`` are its maps' words by name; ``rest`` has what found no room in them."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], factors: Factors, rest: Trie) -> None:
-        self._blocks: Words = arrays["v4_blocks"]
-        self._slots = (
-            _Slots(arrays["v4_slots"], factors.first),
-            _Slots(arrays["v4_more"], factors.second),
-        )
+        self._top: Words = arrays["v4_top"]
+        self._codes = Codes(arrays["v4_codes"], factors.first)
+        self._slots = Slots(arrays["v4_slots"], factors.second)
         self._rest = rest
 
     @property
     def load(self) -> float:
-        """How full the fuller one of the two tables with slots is."""
-        return max(slots.load for slots in self._slots)
+        """How full the fuller one of the tables is."""
+        return max(self._codes.load, self._slots.load)
 
     def build(self, prefixes: Iterable[Prefix]) -> None:
         """Fill empty tables."""
         upper, lower, lengths = split(prefixes, 16)
         values = upper << np.uint64(16) | lower
-        long = lengths > 24
-        keys, bits = _keys(values[long], lengths[long])
-        for slots in self._slots:
-            keys, bits = slots.fill(keys, bits)
-        for key, its_bits in zip(keys.tolist(), bits.tolist(), strict=True):
+        blocks, codes = _codes(values, lengths)
+        left = self._codes.fill(blocks, codes)
+        nets = [_net(*each) for each in zip(blocks[left].tolist(), codes[left].tolist(), strict=True)]
+        short = lengths <= _TOP_BITS
+        nets += [Prefix(*each) for each in zip(values[short].tolist(), lengths[short].tolist(), strict=True)]
+        keys, bits = _slots(net for net in nets if net.length >= KEY_BITS)
+        for key, its_bits in zip(*(each.tolist() for each in self._slots.fill(keys, bits)), strict=True):
             self._put_in_rest(key, its_bits)
-        blocks = np.zeros(_BLOCKS, np.bool_)
-        for value, length in zip(values[~long].tolist(), lengths[~long].tolist(), strict=True):
-            first = value >> 8
-            blocks[first : first + (1 << (24 - length))] = True
-        self._blocks[:] = np.packbits(blocks, bitorder="little").view(np.uint64)
+        for net in nets:
+            if net.length <= _TOP_BITS:
+                self._mark(net)
+            elif net.length < KEY_BITS:
+                self._put(net)
 
     def add(self, prefix: Prefix) -> bool:
         """List a network; its sources are found from the moment on at which this returns, others never."""
-        value, length = prefix
-        if length <= 24:
-            self._mark(value >> 8, 1 << (24 - length))
+        if prefix.length <= _TOP_BITS:
+            self._mark(prefix)
             return True
-        for key, bits in _slots(prefix):
-            self._put(key, self._bits(key) | bits)
+        for block, code in _codes_of(prefix):
+            if not self._codes.add(block, code):
+                if (last := self._codes.last(block)) is not None:
+                    self._put(_net(*last))
+                self._codes.mark(block)
+                self._put(_net(block, code))
         return True
 
     def remove(self, prefix: Prefix, listed: Listed) -> bool:
@@ -99,26 +103,30 @@ class V4Tables:
         value, length = prefix
         if length < _SHORTEST_TO_REMOVE:
             return False
-        if length > 24:
-            for key, _ in _slots(prefix):
-                self._put(key, _covered(key, listed))
+        if length <= _TOP_BITS:
+            for number in range(value >> 16, (value >> 16) + (1 << _TOP_BITS - length)):
+                if not _is_covered(number << 16, range(1, _TOP_BITS + 1), listed):
+                    sent = as_sent(number, 2)
+                    self._top[sent >> 6] &= ~np.uint64(1 << (sent & 63))
             return True
-        for block in range(value >> 8, (value >> 8) + (1 << (24 - length))):
-            if not any(listed(Prefix((block << 8) >> (32 - n) << (32 - n), n)) for n in range(1, 25)):
-                self._blocks[block >> 6] &= ~np.uint64(1 << (block & 63))
+        for block, code in _codes_of(prefix):
+            if length > BLOCK_BITS or not _is_covered(block << 8, range(_TOP_BITS + 1, BLOCK_BITS + 1), listed):
+                self._codes.remove(block, code)
+                self._take(_net(block, code), listed)
         return True
 
     def contains(self, addresses: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """Which addresses are found, by the same steps as the filter's; of the rest table the first bit only."""
+        """Which addresses are found, by the same steps as the filter's."""
         wide = addresses.astype(np.uint64)
-        blocks = wide >> 8
-        found: NDArray[np.bool_] = self._blocks[blocks >> 6] >> (blocks & 63) & 1 == 1
-        asked = np.flatnonzero(~found)
-        for slots in self._slots:
-            hit, on = slots.look(wide[asked])
-            found[asked[hit]] = True
-            asked = asked[on & ~hit]
-        found[asked] = [self._rest.has(Prefix(int(addresses[place]), 32)) for place in asked]
+        sent = as_sent(wide >> 16, 2)
+        found: NDArray[np.bool_] = self._top[sent >> 6] >> (sent & 63) & 1 == 1
+        hit, on = self._codes.look(wide)
+        found |= hit
+        asked = np.flatnonzero(on & ~found)
+        hit, on = self._slots.look(wide[asked])
+        found[asked[hit]] = True
+        for place in asked[on & ~hit]:
+            found[place] = _is_covered(int(addresses[place]), range(BLOCK_BITS, 33), self._rest.has)
         return found
 
     def lost(self, prefixes: Collection[Prefix]) -> list[Prefix]:
@@ -128,24 +136,39 @@ class V4Tables:
         found = self.contains(first) & self.contains(last)
         return [prefix for prefix, there in zip(prefixes, found.tolist(), strict=True) if not there]
 
+    def _put(self, net: Prefix) -> None:
+        """List a network from /24 on that has no room among the codes."""
+        value, length = net
+        if length >= KEY_BITS:
+            key = value >> 4
+            self._give(key, self._bits(key) | _bits_of(net))
+            return
+        self._rest.add(net)
+        for key in range(value >> 4, (value >> 4) + (1 << KEY_BITS - length)):
+            self._slots.mark(key)
+
+    def _take(self, net: Prefix, listed: Listed) -> None:
+        """Take a network from /24 on out of where what has no room is."""
+        if net.length < KEY_BITS:
+            if self._rest.has(net):
+                self._rest.remove(net)
+        elif had := self._bits(key := net.value >> 4):
+            self._give(key, had & _listed_of(key, listed))
+
     def _bits(self, key: int) -> int:
         """The bits of a key, wherever they are."""
-        for slots in self._slots:
-            if (at := slots.find(key)) is not None:
-                return slots.bits(at)
+        if (at := self._slots.find(key)) is not None:
+            return self._slots.bits(at)
         return sum(1 << bit for bit in range(16) if self._rest.has(Prefix(key << 4 | bit, 32))) if self._rest else 0
 
-    def _put(self, key: int, bits: int) -> None:
+    def _give(self, key: int, bits: int) -> None:
         """Give a key these bits, wherever it is or finds a slot."""
-        for slots in self._slots:
-            if (at := slots.find(key)) is not None:
-                slots.write(at, bits)
-                return
-        for slots in self._slots if bits else ():
-            if slots.take(key, bits):
-                self._put_in_rest(key, 0)
-                return
-        self._put_in_rest(key, bits)
+        if (at := self._slots.find(key)) is not None:
+            self._slots.write(at, bits)
+        elif bits and self._slots.take(key, bits):
+            self._put_in_rest(key, 0)
+        else:
+            self._put_in_rest(key, bits)
 
     def _put_in_rest(self, key: int, bits: int) -> None:
         for bit in range(16) if self._rest or bits else ():
@@ -155,129 +178,55 @@ class V4Tables:
             elif self._rest.has(address):
                 self._rest.remove(address)
 
-    def _mark(self, first: int, count: int) -> None:
-        """Set the bit of so many blocks in a row, a word of 64 blocks at a time."""
-        for word in range(first >> 6, (first + count - 1 >> 6) + 1):
-            low, high = max(first, word << 6) & 63, min(first + count - 1, word << 6 | 63) & 63
-            self._blocks[word] |= np.uint64((1 << (high + 1)) - (1 << low))
+    def _mark(self, net: Prefix) -> None:
+        """Set the bit of each /16."""
+        first = net.value >> 16
+        for number in range(first, first + (1 << _TOP_BITS - net.length)):
+            sent = as_sent(number, 2)
+            self._top[sent >> 6] |= np.uint64(1 << (sent & 63))
 
 
-class _Slots:
-    """One table of slots: places of four tags and, behind them, the bits of each, the first address's the highest."""
-
-    def __init__(self, words: Words, factor: int) -> None:
-        numbers = words.view(np.uint16).reshape(-1, 2 * _EACH)
-        self._tags, self._bits = numbers[:, :_EACH], numbers[:, _EACH:]
-        self._taken = np.zeros(self._tags.shape, np.bool_)
-        self._factor = factor
-        self._used = 0
-
-    @property
-    def load(self) -> float:
-        """The share of slots that are taken."""
-        return self._used / self._taken.size
-
-    def fill(self, keys: Words, bits: Words) -> tuple[Words, Words]:
-        """Put keys that are not there into an empty table; gives those that found no slot, with their bits."""
-        hashes = self._hash(keys)
-        places = place_of(hashes, _KEY_BITS, len(self._tags))
-        order, rank = ranks(places)
-        fits = rank < _EACH
-        chosen, left = order[fits], order[~fits]
-        at = places[chosen], rank[fits]
-        self._tags[at] = hashes[chosen] & _TAG
-        self._bits[at] = _mirrored(bits[chosen])
-        self._taken[at] = True
-        self._tags[places[left], 0] |= np.uint16(_MORE)
-        self._used = len(chosen)
-        return keys[left], bits[left]
-
-    def look(self, addresses: Words) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which addresses are found, and which ones' places have more keys than slots."""
-        hashes = self._hash(addresses >> 4)
-        places = place_of(hashes, _KEY_BITS, len(self._tags))
-        tags, bits = self._tags[places], self._bits[places]
-        same = tags & _TAG == (hashes & _TAG)[:, None]
-        hit = (same & (bits >> (15 - (addresses & 15))[:, None] & 1 == 1)).any(axis=1)
-        return hit, tags[:, 0] & _MORE != 0
-
-    def find(self, key: int) -> tuple[int, int] | None:
-        """Where a key is."""
-        known = self._hash(key)
-        place = place_of(known, _KEY_BITS, len(self._tags))
-        for slot in range(_EACH):
-            if self._taken[place, slot] and int(self._tags[place, slot]) & _TAG == known & _TAG:
-                return place, slot
-        return None
-
-    def bits(self, at: tuple[int, int]) -> int:
-        """The bits of a slot, the first address's the lowest."""
-        return _mirrored_one(int(self._bits[at]))
-
-    def write(self, at: tuple[int, int], bits: int) -> None:
-        """Give a slot other bits."""
-        self._bits[at] = _mirrored_one(bits)
-
-    def take(self, key: int, bits: int) -> bool:
-        """Find a slot for a key, which it then has: the tag comes first; or mark that it is elsewhere."""
-        known = self._hash(key)
-        place = place_of(known, _KEY_BITS, len(self._tags))
-        for slot in range(_EACH):
-            if not self._taken[place, slot]:
-                mark = int(self._tags[place, slot]) & _MORE
-                self._tags[place, slot] = known & _TAG | mark
-                self._taken[place, slot] = True
-                self._used += 1
-                self.write((place, slot), bits)
-                return True
-        self._tags[place, 0] |= np.uint16(_MORE)
-        return False
-
-    def _hash(self, keys: Number) -> Number:
-        return keys * (self._factor & (1 << _KEY_BITS) - 1) & (1 << _KEY_BITS) - 1
+def _codes(values: Words, lengths: NDArray[np.uint8]) -> tuple[Words, Words]:
+    """The codes of networks from /17 on, each once, and the /24s that they are of."""
+    whole = [np.empty(0, np.uint64)]
+    for length in range(_TOP_BITS + 1, 33):
+        own = values[lengths == length]
+        if length < BLOCK_BITS:
+            own = (own[:, None] | np.arange(1 << BLOCK_BITS - length, dtype=np.uint64) << np.uint64(8)).ravel()
+        whole.append((own >> 8) << np.uint64(16) | code_of(own, max(length, BLOCK_BITS)))
+    each = np.unique(np.concatenate(whole))
+    return each >> np.uint64(16), each & np.uint64(0xFFFF)
 
 
-def _keys(values: Words, lengths: NDArray[np.uint8]) -> tuple[Words, Words]:
-    """The keys (/28) of networks longer than /24, each once, with their bits."""
-    keys, bits = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
-    for length in range(25, 33):
-        of_length = values[lengths == length]
-        for block in range(1 << max(0, _KEY_BITS - length)):
-            keys.append((of_length >> 4) + np.uint64(block))
-            whole = np.uint64((1 << min(16, 1 << (32 - length))) - 1)
-            bits.append(whole << (of_length & 15) if length > _KEY_BITS else np.full_like(of_length, whole))
-    return merged(np.concatenate(keys), np.concatenate(bits))
-
-
-def _slots(prefix: Prefix) -> Iterator[tuple[int, int]]:
-    """The keys (/28) of a network longer than /24, each with the bits that it sets there."""
+def _codes_of(prefix: Prefix) -> Iterator[tuple[int, int]]:
+    """The /24s and codes that stand for a network from /17 on."""
     value, length = prefix
-    whole = (1 << min(16, 1 << (32 - length))) - 1
-    for block in range(1 << max(0, _KEY_BITS - length)):
-        yield (value >> 4) + block, whole << (value & 15) if length > _KEY_BITS else whole
+    for block in range(value >> 8, (value >> 8) + (1 << max(0, BLOCK_BITS - length))):
+        yield block, code_of(value, max(length, BLOCK_BITS))
 
 
-def _covered(key: int, listed: Listed) -> int:
-    """The bits of a /28 that networks longer than /24 cover."""
-    bits = 0
-    for length in range(25, _KEY_BITS + 1):
-        if listed(Prefix((key << 4) >> (32 - length) << (32 - length), length)):
-            return _FULL
-    for length in range(_KEY_BITS + 1, 33):
-        size = 1 << (32 - length)
-        for first in range(0, 16, size):
-            if listed(Prefix(key << 4 | first, length)):
-                bits |= ((1 << size) - 1) << first
-    return bits
+def _net(block: int, code: int) -> Prefix:
+    """The network for which a code stands in a /24."""
+    length = 33 - (code & -code).bit_length()
+    return Prefix(block << 8 | code >> 1 & -(1 << 32 - length) & 255, length)
 
 
-def _mirrored(bits: NDArray[Any]) -> NDArray[Any]:
-    """Sixteen bits in the other direction, many times."""
-    bits = (bits & 0x5555) << 1 | bits >> 1 & 0x5555
-    bits = (bits & 0x3333) << 2 | bits >> 2 & 0x3333
-    bits = (bits & 0x0F0F) << 4 | bits >> 4 & 0x0F0F
-    return (bits & 0x00FF) << 8 | bits >> 8
+def _slots(nets: Iterable[Prefix]) -> tuple[Words, Words]:
+    """The keys (/28) of networks that are no shorter, each once, with their bits."""
+    known = [(net.value >> 4, _bits_of(net)) for net in nets]
+    return merged(np.array([key for key, _ in known], np.uint64), np.array([bits for _, bits in known], np.uint64))
 
 
-def _mirrored_one(bits: int) -> int:
-    return int(f"{bits:016b}"[::-1], 2)
+def _bits_of(net: Prefix) -> int:
+    """The bits that a network from /28 on sets in its key's slot."""
+    return (1 << (1 << 32 - net.length)) - 1 << (net.value & 15)
+
+
+def _listed_of(key: int, listed: Listed) -> int:
+    """The bits of a /28 that networks from /28 on cover."""
+    return sum(1 << bit for bit in range(16) if _is_covered(key << 4 | bit, range(KEY_BITS, 33), listed))
+
+
+def _is_covered(address: int, lengths: Iterable[int], listed: Listed) -> bool:
+    """Whether a network of one of these lengths that contains the address is listed."""
+    return any(listed(Prefix(address >> 32 - n << 32 - n, n)) for n in lengths)

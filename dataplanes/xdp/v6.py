@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv6 sources in flat tables: pages up to /32, lines up to /64, whole addresses, a trie for what is between.
+"""IPv6 sources in flat tables: pages below /32, lines up to /64, whole addresses, a trie for what is between.
 
-A page's bit, a line and a filter's word are read side by side; how many lengths a list has does not matter.
+A page's bit and a line are read side by side; how many lengths a list has does not matter.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ from dataplanes.xdp.v6_pages import PAGE_BITS, Pages, pages_for
 __all__ = ["V6Tables", "v6_constants", "v6_sizes"]
 
 _WORD = (1 << 64) - 1
+# One address in so many finds no room in either of its lines.
+_CROWDED_HOSTS = 100
 _LEVELS, _PAGE_WORDS = LAYOUT["V6_LEVELS"], LAYOUT["V6_PAGE_WORDS"]
 
 
 def v6_sizes(prefixes: Collection[Prefix]) -> dict[str, int]:
     """How large the maps must be for a list, with room to grow."""
-    nets = sum(PAGE_BITS < length <= 64 for _, length in prefixes)
+    nets = sum(PAGE_BITS <= length <= 64 for _, length in prefixes)
     hosts = sum(length == 128 for _, length in prefixes)
-    lines = lines_for(nets)
+    rest = sum(64 < length < 128 or (length == 128 and not value & _WORD) for value, length in prefixes)
+    lines = lines_for(nets, hosts)
     return {
-        "v6_pages": pages_for(prefixes) * _PAGE_WORDS,
+        "v6_pages": max(1, pages_for(prefixes) * _PAGE_WORDS),
         "v6_lines": lines,
         "v6_more": more_for(prefixes, lines) * _LEVELS,
-        "v6_addresses": filter_words(hosts),
         "v6_hosts": hosts_for(hosts),
-        "v6_rest": filter_words(sum(64 < length < 128 for _, length in prefixes)),
+        "v6_rest": filter_words(rest + hosts // _CROWDED_HOSTS),
     }
 
 
@@ -48,7 +50,6 @@ def v6_constants(sizes: Mapping[str, int], factors: Factors) -> dict[int, int]:
         LAYOUT["NUMBER_V6_PAGES"]: sizes["v6_pages"] // _PAGE_WORDS,
         LAYOUT["NUMBER_V6_LINES"]: sizes["v6_lines"],
         LAYOUT["NUMBER_V6_MORE"]: sizes["v6_more"] // _LEVELS,
-        LAYOUT["NUMBER_V6_ADDRESSES"]: sizes["v6_addresses"],
         LAYOUT["NUMBER_V6_HOSTS"]: sizes["v6_hosts"],
         LAYOUT["NUMBER_V6_REST"]: sizes["v6_rest"],
         LAYOUT["NUMBER_V6_FACTOR"]: factors.first,
@@ -62,7 +63,7 @@ class V6Tables:
     def __init__(self, arrays: Mapping[str, NDArray[Any]], factors: Factors, rest: Trie) -> None:
         self._pages = Pages(arrays["v6_top"], arrays["v6_pages"])
         self._nets = NetLines(arrays, factors)
-        self._hosts = Hosts(arrays, factors)
+        self._hosts = Hosts(arrays, factors, self._nets)
         self._rest_filter = Filter(arrays["v6_rest"], factors.first)
         self._rest = rest
 
@@ -75,9 +76,9 @@ class V6Tables:
         """Fill empty tables."""
         known = list(prefixes)
         high, low, lengths = split(known, 64)
-        nets = np.flatnonzero((lengths > PAGE_BITS) & (lengths <= 64))
+        nets = np.flatnonzero((lengths >= PAGE_BITS) & (lengths <= 64))
         hosts = np.flatnonzero(lengths == 128)
-        others = np.flatnonzero((lengths <= PAGE_BITS) | (lengths > 64) & (lengths < 128))
+        others = np.flatnonzero((lengths < PAGE_BITS) | (lengths > 64) & (lengths < 128))
         crowded = nets[self._nets.fill(high[nets], lengths[nets])]
         late = hosts[self._hosts.fill(high[hosts], low[hosts])]
         for place in np.concatenate((others, crowded, late)).tolist():
@@ -86,7 +87,7 @@ class V6Tables:
     def add(self, prefix: Prefix) -> bool:
         """List a network; False when it finds no room: build anew instead."""
         value, length = prefix
-        if length <= PAGE_BITS:
+        if length < PAGE_BITS:
             return self._pages.add(prefix)
         if length <= 64:
             if self._nets.add(value >> 64, length):
@@ -100,7 +101,7 @@ class V6Tables:
     def remove(self, prefix: Prefix, listed: Listed) -> bool:
         """Take a network out of the list, of which ``listed`` knows what remains; False: build anew instead."""
         value, length = prefix
-        if length <= PAGE_BITS:
+        if length < PAGE_BITS:
             return self._pages.remove(prefix, listed)
         if self._rest.has(prefix):
             self._rest.remove(prefix)
@@ -129,4 +130,4 @@ class V6Tables:
         return [prefix for prefix, there in zip(prefixes, found.tolist(), strict=True) if not there]
 
     def _in_rest(self, value: int) -> bool:
-        return any(self._rest.has(Prefix(value >> (128 - n) << (128 - n), n)) for n in range(PAGE_BITS + 1, 129))
+        return any(self._rest.has(Prefix(value >> (128 - n) << (128 - n), n)) for n in range(PAGE_BITS, 129))

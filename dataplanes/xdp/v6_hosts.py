@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv6 addresses as such: lines of four, in one of two places each, behind a filter."""
+"""IPv6 addresses as such: lines of four, in one of two places each; all as they stand in packets.
+
+The line of an address's /32 among the networks' has a word with bits that say whether it is worth looking.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataplanes.xdp.layout import LAYOUT
-from dataplanes.xdp.membership import Filter
+from dataplanes.xdp.membership import bits_of
 from dataplanes.xdp.nets import Words
-from dataplanes.xdp.slots import Factors, Number, place_of, ranks
+from dataplanes.xdp.slots import Factors, Number, as_sent, place_of, ranks
+from dataplanes.xdp.v6_nets import NetLines
 
 __all__ = ["Hosts", "hosts_for"]
 
 _EACH = LAYOUT["V6_HOSTS_EACH"]
 _WORD = (1 << 64) - 1
 _MIX = 0x9E3779B97F4A7C15
-_LOAD = 0.4
+_LOAD = 0.5
 
 
 def hosts_for(addresses: int) -> int:
@@ -30,9 +34,9 @@ def hosts_for(addresses: int) -> int:
 class Hosts:
     """The addresses of one filter, given by their halves."""
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], factors: Factors) -> None:
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], factors: Factors, nets: NetLines) -> None:
         self._lines: Words = arrays["v6_hosts"].reshape(-1, 2 * _EACH)
-        self._filter = Filter(arrays["v6_addresses"], factors.first)
+        self._nets = nets
         self._factors = factors
         self._used = 0
 
@@ -43,22 +47,24 @@ class Hosts:
 
     def fill(self, high: Words, low: Words) -> NDArray[np.int64]:
         """Put many addresses into empty lines; tells which ones have to be added one by one."""
+        words, filters = self._nets.filters(high)
+        high, low = as_sent(high, 8), as_sent(low, 8)
         keys = _key(high, low)
         places = self._place(keys, self._factors.first)
         order, rank = ranks(places)
-        fits = (rank < _EACH) & (high[order] != 0)
+        fits = (rank < _EACH) & (high[order] != 0) & (low[order] != 0)
         chosen = order[fits]
         self._lines[places[chosen], rank[fits] * 2 + 1] = low[chosen]
         self._lines[places[chosen], rank[fits] * 2] = high[chosen]
         self._used = len(chosen)
-        self._filter.add_all(keys[chosen])
+        np.bitwise_or.at(words, filters[chosen], bits_of(keys[chosen] * self._factors.first))
         left: NDArray[np.int64] = order[~fits]
         return left
 
     def add(self, value: int) -> bool:
-        """List an address; False when it finds no place, as one without an upper half: that would look empty."""
-        high, low = value >> 64, value & _WORD
-        if not high:
+        """List an address; False when it finds no place, as one without an upper or a lower half: it looks empty."""
+        high, low = _halves(value)
+        if not (high and low):
             return False
         if self._find(value) is not None:
             return True
@@ -67,7 +73,8 @@ class Hosts:
                 self._lines[line, slot + 1] = np.uint64(low)
                 self._lines[line, slot] = np.uint64(high)
                 self._used += 1
-                self._filter.add(_key(high, low))
+                words, its = self._nets.filters(value >> 64)
+                words[its] |= np.uint64(bits_of(_key(high, low) * self._factors.first & _WORD))
                 return True
         return False
 
@@ -78,9 +85,12 @@ class Hosts:
 
     def look(self, high: Words, low: Words) -> NDArray[np.bool_]:
         """Which addresses are found."""
+        words, filters = self._nets.filters(high)
+        high, low = as_sent(high, 8), as_sent(low, 8)
         keys = _key(high, low)
+        bits = bits_of(keys * self._factors.first)
         found = np.zeros(len(high), np.bool_)
-        asked = np.flatnonzero(self._filter.passes(keys))
+        asked = np.flatnonzero(words[filters] & bits == bits)
         for factor in (self._factors.first, self._factors.second):
             lines = self._lines[self._place(keys[asked], factor)]
             same = (lines[:, ::2] == high[asked][:, None]) & (lines[:, 1::2] == low[asked][:, None])
@@ -88,13 +98,13 @@ class Hosts:
         return found
 
     def _slots(self, value: int) -> Iterator[tuple[int, int]]:
-        key = _key(value >> 64, value & _WORD)
+        key = _key(*_halves(value))
         for factor in (self._factors.first, self._factors.second):
             line = self._place(key, factor)
             yield from ((line, slot) for slot in range(0, 2 * _EACH, 2))
 
     def _find(self, value: int) -> tuple[int, int] | None:
-        high, low = np.uint64(value >> 64), np.uint64(value & _WORD)
+        high, low = map(np.uint64, _halves(value))
         for line, slot in self._slots(value):
             if self._lines[line, slot] == high and self._lines[line, slot + 1] == low:
                 return line, slot
@@ -102,6 +112,10 @@ class Hosts:
 
     def _place(self, keys: Number, factor: int) -> Number:
         return place_of((keys * factor & _WORD) >> 32, 32, len(self._lines))
+
+
+def _halves(value: int) -> tuple[int, int]:
+    return as_sent(value >> 64, 8), as_sent(value & _WORD, 8)
 
 
 def _key(high: Number, low: Number) -> Number:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv6 networks from /33 to /64: all those of one /32 in one line of 64 bytes, a word each, whatever their lengths.
+"""IPv6 networks from /32 to /64: all those of one /32 in one line of 64 bytes, a word each, whatever their lengths.
 
-Where they are too many, a network goes on to a line of the nearest level above it, the place of which is named by more
-of its bits; a reader looks at one line of each level then. A word is written in one piece and means the same whenever
-it is read, so that it may be used again for another network at once.
+Where they are too many, a network goes on to a second line of its /32, and from there to a line of the nearest level
+above it, the place of which is named by more of its bits; a reader looks at one line of each level then. A word is
+written in one piece and means the same whenever it is read, so that it may be used again for another network at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,57 @@ from numpy.typing import NDArray
 
 from dataplanes.xdp.layout import LAYOUT
 from dataplanes.xdp.nets import Prefix, Words
-from dataplanes.xdp.slots import Factors, Number, place_of, ranks
+from dataplanes.xdp.slots import Factors, Number, as_sent, place_of, ranks
 
 __all__ = ["NetLines", "lines_for", "more_for"]
 
-_WORDS, _SHIFT_BITS, _MORE = LAYOUT["V6_LINE_WORDS"], LAYOUT["V6_SHIFT_BITS"], LAYOUT["V6_MORE"]
+_WORDS, _NETS = LAYOUT["V6_LINE_WORDS"], LAYOUT["V6_LINE_NETS"]
+_SHIFT_BITS, _MORE = LAYOUT["V6_SHIFT_BITS"], LAYOUT["V6_MORE"]
+_SECOND = LAYOUT["V6_SECOND"]
 _LEVELS = tuple(LAYOUT[f"V6_LEVEL_{level}"] for level in range(LAYOUT["V6_LEVELS"]))
 _HOME = _LEVELS[0]
 _WORD = (1 << 64) - 1
-_LOAD = 0.4
+# At this load one network in fifty is in a second line.
+_LOAD = 0.6
+# So many whole addresses set half of the bits of a line's word.
+_HOSTS = 12
 # Of fewer lines, the numbers of one have more lower bits than a word has.
 _FEWEST = 128
-_SECOND = 32
+_FEWER = 128
 """How many times fewer lines each level has than there are at first."""
 
 
-def lines_for(nets: int) -> int:
-    """How many lines so many networks need, with room to grow."""
-    return max(_FEWEST, int(nets / _WORDS / _LOAD))
+def lines_for(nets: int, hosts: int) -> int:
+    """How many lines so many networks need, with room to grow, and so many whole addresses for their bits."""
+    return max(_FEWEST, int(nets / _NETS / _LOAD), hosts // _HOSTS)
 
 
 def more_for(prefixes: Iterable[Prefix], lines: int) -> int:
     """How many lines each level needs: more than a share of the first ones where networks crowd in some /32s."""
     crowd: dict[int, int] = {}
     for value, length in prefixes:
-        if _HOME < length <= 64:
+        if _HOME <= length <= 64:
             crowd[value >> 96] = crowd.get(value >> 96, 0) + 1
-    over = sum(count - _WORDS // 2 for count in crowd.values() if count > _WORDS // 2)
-    return max(_FEWEST, lines // _SECOND, int(over / _WORDS / _LOAD))
+    over = sum(count - _NETS for count in crowd.values() if count > _NETS)
+    return max(_FEWEST, lines // _FEWER, int(over / _NETS / _LOAD))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One of the lines where a network may be: the number of its part, and how its place and its words are made."""
+
+    part: int
+    lines: Words
+    factor: int
+    bits: int
+    first_slot: int
+    flag: int
+
+    def find(self, high: int, length: int) -> tuple[int, int]:
+        """The place of a network, and its word there."""
+        mixed = _mixed(high, self.factor, self.bits) & _WORD
+        word = _word(mixed & (1 << 57) - 1, 64 - length + _SHIFT_BITS) | self.flag
+        return place_of(mixed >> 32, 32, len(self.lines)), word
 
 
 class NetLines:
@@ -59,97 +83,114 @@ class NetLines:
     def load(self) -> float:
         """How full the fullest part is."""
         sizes = (self._home.size, *(level.size for level in self._more))
-        return max(used / int(size) for used, size in zip(self._used, sizes, strict=True))
+        return max(used * _WORDS / _NETS / int(size) for used, size in zip(self._used, sizes, strict=True))
+
+    def filters(self, high: Number) -> tuple[Words, Number]:
+        """The words that have bits for whole addresses, and which one is that of addresses with such upper halves."""
+        places = place_of(_mixed(high, self._factors.first, _HOME) >> 32, 32, len(self._home))
+        return self._home[:, _NETS], places
 
     def fill(self, high: Words, lengths: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Put many networks into empty lines; tells which ones found no place."""
-        mixed = _mixed(high, self._factors.first, _HOME)
         shifts = 64 - lengths.astype(np.uint64) + _SHIFT_BITS
-        left = self._fill(self._home, 0, mixed, shifts, np.arange(len(high)))
+        levels = np.searchsorted(_LEVELS[1:], lengths)
+        left = np.arange(len(high))
+        for second in (False, True):
+            left = self._fill(self._home_way(second), high, shifts, left)
         missing = [np.empty(0, np.int64)]
-        for level, bits in enumerate(_LEVELS):
-            above = _LEVELS[level + 1] if level + 1 < len(_LEVELS) else 64
-            own = left[(lengths[left] > bits) & (lengths[left] <= above)]
-            mixed = _mixed(high[own], self._factors.second, bits)
-            missing.append(self._fill(self._more[level], level + 1, mixed, shifts[own], own))
+        for level in range(len(_LEVELS)):
+            own = left[levels[left] == level]
+            missing.append(self._fill(self._level_way(level), high, shifts, own))
         return np.concatenate(missing)
 
     def add(self, high: int, length: int) -> bool:
         """List a network; False when it finds no place: lines that are full are marked, so whoever looks goes on."""
-        for part, (lines, place, word) in enumerate(self._places(high, length)):
-            if self._find(lines, place, word) is not None:
+        for way in self._ways(length):
+            place, word = way.find(high, length)
+            if self._slot(way, place, word) is not None:
                 return True
-            for slot in range(_WORDS):
-                mark = int(lines[place, slot]) & _MORE if slot == 0 else 0
-                if int(lines[place, slot]) == mark:
-                    lines[place, slot] = np.uint64(word | mark)
-                    self._used[_part(part, length)] += 1
+            for slot in range(way.first_slot, _NETS):
+                mark = int(way.lines[place, slot]) & _MORE if slot == 0 else 0
+                if int(way.lines[place, slot]) == mark:
+                    way.lines[place, slot] = np.uint64(word | mark)
+                    self._used[way.part] += 1
                     return True
-            lines[place, 0] |= np.uint64(_MORE)
+            way.lines[place, 0] |= np.uint64(_MORE)
         return False
 
     def remove(self, high: int, length: int) -> bool:
         """Take a network out; False when it is not there."""
-        for part, (lines, place, word) in enumerate(self._places(high, length)):
-            if (slot := self._find(lines, place, word)) is not None:
-                lines[place, slot] = np.uint64(int(lines[place, slot]) & _MORE if slot == 0 else 0)
-                self._used[_part(part, length)] -= 1
+        for way in self._ways(length):
+            place, word = way.find(high, length)
+            if (slot := self._slot(way, place, word)) is not None:
+                way.lines[place, slot] = np.uint64(int(way.lines[place, slot]) & _MORE if slot == 0 else 0)
+                self._used[way.part] -= 1
                 return True
         return False
 
     def look(self, high: Words) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which addresses, given by their upper halves, are found, and of which ones not all lines had room."""
-        found, on = self._look(self._home, _mixed(high, self._factors.first, _HOME))
-        asked = np.flatnonzero(on & ~found)
+        found = np.zeros(len(high), np.bool_)
+        asked = np.arange(len(high))
+        for second in (False, True):
+            hit, full = self._look(self._home_way(second), high[asked])
+            found[asked[hit]] = True
+            asked = asked[full & ~hit]
         beyond = np.zeros(len(high), np.bool_)
-        for level, bits in enumerate(_LEVELS):
-            hit, full = self._look(self._more[level], _mixed(high[asked], self._factors.second, bits))
+        for level in range(len(_LEVELS)):
+            hit, full = self._look(self._level_way(level), high[asked])
             found[asked[hit]] = True
             beyond[asked[full]] = True
         return found, beyond
 
-    def _fill(
-        self, lines: Words, part: int, mixed: Words, shifts: Words, which: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        places = place_of(mixed >> 32, 32, len(lines))
+    def _fill(self, way: _Way, high: Words, shifts: Words, which: NDArray[np.int64]) -> NDArray[np.int64]:
+        mixed = _mixed(high[which], way.factor, way.bits)
+        places = place_of(mixed >> 32, 32, len(way.lines))
+        taken = np.count_nonzero(way.lines[places, :_NETS] & np.uint64(_MORE - 1), axis=1)
         order, rank = ranks(places)
-        fits = rank < _WORDS
+        slots = rank + np.maximum(taken[order], way.first_slot)
+        fits = slots < _NETS
         chosen, left = order[fits], order[~fits]
-        lines[places[chosen], rank[fits]] = _word(mixed[chosen], shifts[chosen])
-        lines[places[left], 0] |= np.uint64(_MORE)
-        self._used[part] = len(chosen)
-        return which[left]
+        way.lines[places[chosen], slots[fits]] = _word(mixed[chosen], shifts[which[chosen]]) | np.uint64(way.flag)
+        way.lines[places[left], 0] |= np.uint64(_MORE)
+        self._used[way.part] += len(chosen)
+        missing: NDArray[np.int64] = which[left]
+        return missing
 
-    def _look(self, lines: Words, mixed: Words) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        words = lines[place_of(mixed >> 32, 32, len(lines))]
+    @staticmethod
+    def _look(way: _Way, high: Words) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        mixed = _mixed(high, way.factor, way.bits)
+        words = way.lines[place_of(mixed >> 32, 32, len(way.lines)), :_NETS]
         marked = words[:, 0] & _MORE != 0
         words[:, 0] &= _MORE - 1
-        own = (mixed << 7 >> 1)[:, None]
+        own = (mixed << 7 >> 1 | np.uint64(way.flag))[:, None]
         same = (own ^ words) >> (words & 63) == 0
         return (same & (words != 0)).any(axis=1), marked
 
-    def _places(self, high: int, length: int) -> Iterable[tuple[Words, int, int]]:
-        """The two places where a network may be, with its word there."""
-        level = max(place for place, bits in enumerate(_LEVELS) if bits < length)
-        ways = ((self._home, self._factors.first, _HOME), (self._more[level], self._factors.second, _LEVELS[level]))
-        for lines, factor, bits in ways:
-            mixed = _mixed(high, factor, bits) & _WORD
-            word = _word(mixed & (1 << 57) - 1, 64 - length + _SHIFT_BITS)
-            yield lines, place_of(mixed >> 32, 32, len(lines)), word
+    def _ways(self, length: int) -> Iterable[_Way]:
+        """Where a network may be, one after the other."""
+        level = max((place for place, bits in enumerate(_LEVELS) if bits < length), default=0)
+        return self._home_way(second=False), self._home_way(second=True), self._level_way(level)
 
-    def _find(self, lines: Words, place: int, word: int) -> int | None:
-        known = [int(each) for each in lines[place]]
+    def _home_way(self, second: bool) -> _Way:
+        if second:  # the first word has the mark where others have the flag
+            return _Way(0, self._home, self._factors.second, _HOME, 1, _SECOND)
+        return _Way(0, self._home, self._factors.first, _HOME, 0, 0)
+
+    def _level_way(self, level: int) -> _Way:
+        return _Way(level + 1, self._more[level], self._factors.second, _LEVELS[level], 0, 0)
+
+    @staticmethod
+    def _slot(way: _Way, place: int, word: int) -> int | None:
+        known = [int(each) for each in way.lines[place, :_NETS]]
         known[0] &= _MORE - 1
         return known.index(word) if word in known else None
 
 
-def _part(attempt: int, length: int) -> int:
-    return attempt and 1 + max(place for place, bits in enumerate(_LEVELS) if bits < length)
-
-
 def _mixed(high: Number, factor: int, level: int) -> Number:
     """The bits of a level become a hash that is a key of its own; those below stay (``v6_mixed`` of the filter)."""
-    mixed: Number = (high >> (64 - level)) * (factor & (1 << level) - 1) << (64 - level) & _WORD
+    own = high >> 64 - level
+    mixed: Number = (as_sent(own, 4) if level == _HOME else own) * (factor & (1 << level) - 1) << (64 - level) & _WORD
     mixed |= high & (1 << (64 - level)) - 1
     return mixed
 

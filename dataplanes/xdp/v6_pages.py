@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv6 networks up to /32: below each /16 a page with a bit for each /32."""
+"""IPv6 networks shorter than /32: below each /16 a page with a bit for each /32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataplanes.xdp.nets import Listed, Prefix, Words
 __all__ = ["PAGE_BITS", "Pages", "pages_for"]
 
 PAGE_BITS = LAYOUT["V6_PAGE_BITS"]
-"""The longest length that pages hold."""
+"""How many bits of an address tell a bit of a page; networks that are no longer are not in pages."""
 
 _WHOLE, _NONE, _WORDS = LAYOUT["V6_WHOLE_PAGE"], LAYOUT["V6_NO_PAGE"], LAYOUT["V6_PAGE_WORDS"]
 _FIRST_OWN = 2
@@ -27,8 +27,9 @@ _SHORTEST_TO_REMOVE = 22
 
 
 def pages_for(prefixes: Iterable[Prefix]) -> int:
-    """How many pages a list needs, with room to grow."""
-    return _FIRST_OWN + _SPARE + len({value >> 112 for value, length in prefixes if 16 < length <= PAGE_BITS})
+    """How many pages a list needs, with room to grow; none if it has nothing so short."""
+    short = {value >> 112 for value, length in prefixes if length < PAGE_BITS}
+    return _FIRST_OWN + _SPARE + len(short) if short else 0
 
 
 class Pages:
@@ -36,7 +37,7 @@ class Pages:
 
     def __init__(self, top: NDArray[Any], pages: Words) -> None:
         self._top = top
-        self._pages = pages.reshape(-1, _WORDS)
+        self._pages = pages[: len(pages) // _WORDS * _WORDS].reshape(-1, _WORDS)
         self._next = _FIRST_OWN
         if len(self._pages) > _WHOLE:
             self._pages[_WHOLE] = _ALL_ONES
@@ -44,6 +45,8 @@ class Pages:
     def add(self, prefix: Prefix) -> bool:
         """List a network; False when there is no page for it."""
         value, length = prefix
+        if not len(self._pages):
+            return False
         if length <= 16:
             first = value >> 112
             self._top[first : first + (1 << (16 - length))] = _WHOLE
@@ -74,13 +77,15 @@ class Pages:
         first = value >> 96
         for own in range(first, first + (1 << (PAGE_BITS - length))):
             address = own << 96
-            if not any(listed(Prefix(address >> (128 - n) << (128 - n), n)) for n in range(17, PAGE_BITS + 1)):
+            if not any(listed(Prefix(address >> (128 - n) << (128 - n), n)) for n in range(17, PAGE_BITS)):
                 bit = own & 0xFFFF
                 self._pages[page, bit >> 6] &= ~np.uint64(1 << (bit & 63))
         return True
 
     def look(self, high: Words) -> NDArray[np.bool_]:
         """Which addresses, given by their upper halves, are found."""
+        if not len(self._pages):
+            return np.zeros(len(high), np.bool_)
         pages = self._top[(high >> 48).astype(np.int64)].astype(np.int64)
         words = self._pages[pages, (high >> 38 & (_WORDS - 1)).astype(np.int64)]
         found: NDArray[np.bool_] = words >> (high >> 32 & 63) & 1 == 1

@@ -9,19 +9,25 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
 
-from lab.conformance.case import load_cases
+from lab.conformance.case import Case, load_cases
 from lab.conformance.evidence import DATAPLANE, ExpectedEvidence, Told, unmet
 from lab.conformance.harness import Harness
 from lab.conformance.judged import Judged
 from lab.conformance.not_held import NotHeldError
-from lab.conformance.scenario import LoadedScenario
-from lab.fabric.bpf import detach_xdp, empty_maps
+from lab.conformance.scenario import LoadedScenario, Scenario
+from lab.fabric.bpf import detach_xdp, empty_maps, resident_xdp
 
-__all__ = ["falls_back", "survives_tampering"]
+__all__ = ["falls_back", "follows_policy", "survives_tampering"]
 
 _CASE: Final = "host.do-not-track.blocklist-stops-everything"
 """All of its first step's flows are denied, by one source, early."""
 _NODE, _INTERFACE = "node-1", "eth0"
+_STEPS: Final = (
+    ("a denial whose set is empty", "host.do-not-track.sets-that-share-a-net", 3, True),
+    ("no policy", "control.no-policy", 0, False),
+    ("a denial again", _CASE, 0, True),
+)
+"""Policies for the same topology, and whether a program is called for."""
 
 _TAMPERING: Final[Mapping[str, Callable[[str], int]]] = {
     "its program was detached": detach_xdp,
@@ -39,6 +45,17 @@ def falls_back(judged: Judged) -> Iterator[str]:
                 "suspended", harness, loaded, [replace(each, expect=_OTHER[each.expect]) for each in expected]
             )
         yield from _wrong("resumed", harness, loaded, expected)
+
+
+def follows_policy(judged: Judged) -> Iterator[str]:
+    """Programs that are there and should not be, or the reverse; raises NotHeldError where none is ever there."""
+    with _denying(judged) as (harness, _, _):
+        if not _has_program(harness):
+            raise NotHeldError(f"no accelerator has an XDP program on {_INTERFACE}")
+        for what, case, step, wanted in _STEPS:
+            harness.apply(_scenario(case, step, judged).load().resources)
+            if _has_program(harness) is not wanted:
+                yield f"with {what} {_INTERFACE} of {_NODE} is to have {'an' if wanted else 'no'} XDP program"
 
 
 def survives_tampering(judged: Judged) -> Iterator[str]:
@@ -64,8 +81,8 @@ def survives_tampering(judged: Judged) -> Iterator[str]:
 @contextmanager
 def _denying(judged: Judged) -> Iterator[tuple[Harness, LoadedScenario, Sequence[ExpectedEvidence]]]:
     """A lab in which one source is denied early, and what accelerators and dataplane are to tell of it."""
-    case = next(each for each in load_cases() if each.id == _CASE)
-    scenario = case.scenario(0, judged.accelerators)
+    case = _case(_CASE)
+    scenario = _scenario(_CASE, 0, judged)
     if not scenario.evidence:
         raise NotHeldError("no accelerator declares that it drops early")
     if lacking := case.capabilities - judged.capabilities:
@@ -74,6 +91,18 @@ def _denying(judged: Judged) -> Iterator[tuple[Harness, LoadedScenario, Sequence
     with Harness(loaded.topology, judged.dataplane, judged.accelerators) as harness:
         harness.apply(loaded.resources)
         yield harness, loaded, scenario.evidence
+
+
+def _case(name: str) -> Case:
+    return next(each for each in load_cases() if each.id == name)
+
+
+def _scenario(name: str, step: int, judged: Judged) -> Scenario:
+    return _case(name).scenario(step, judged.accelerators)
+
+
+def _has_program(harness: Harness) -> bool:
+    return harness.lab.nodes[_NODE].inside(partial(resident_xdp, _INTERFACE)) is not None
 
 
 def _wrong(when: str, harness: Harness, loaded: LoadedScenario, expected: Iterable[ExpectedEvidence]) -> Iterator[str]:

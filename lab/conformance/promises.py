@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dataplanes.api import Capability, HostError, LabError, Node, SnapshotDelta
-from lab.conformance.early import falls_back, survives_tampering
+from lab.conformance.early import falls_back, follows_policy, survives_tampering
 from lab.conformance.harness import Harness
 from lab.conformance.judged import Judged
 from lab.conformance.large import SIZE, holds_large_sets
@@ -235,6 +235,11 @@ PROMISES: Final = (
         "plugin.acceleration.falls-back",
         "What is dropped early falls to the dataplane's own rules while accelerators are suspended, and only then.",
         falls_back,
+    ),
+    Promise(
+        "plugin.acceleration.follows-policy",
+        "An XDP program is there while a rule calls for it, even with an empty set, and only then.",
+        follows_policy,
     ),
     Promise(
         "plugin.acceleration.survives-tampering",

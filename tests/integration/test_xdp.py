@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from xdp_checks import CASES, leaks, modes_differ
 from xdp_model import Net, Rules
-from xdp_world import edges, filter_for, list_of, nets, plan_for, program_of, shapes_from, wrong
+from xdp_world import crowd, edges, filter_for, list_of, nets, plan_for, program_of, shapes_from, wrong
 
 from dataplanes.api import BpfError, HostError, MembersChange
 from dataplanes.iptables import IptablesDataplane
@@ -235,17 +235,7 @@ def test_long_lists_are_found_whatever_their_lengths() -> None:
 
 
 def test_lists_that_crowd_in_few_places_are_found_and_change_in_place() -> None:
-    # Far more networks in one /32, /24 and /64 than a line has words or slots.
-    generator = np.random.default_rng()
-    many = {
-        ip_network((0x2001_0DB8 << 96 | value << (128 - length), length))
-        for length in (33, 40, 48, 56, 62, 64, 128)
-        for value in generator.integers(0, min(2 ** (length - 32), 2**20), 400).tolist()
-    } | {
-        ip_network((203 << 24 | value << (32 - length), length))
-        for length in (25, 26, 28, 29, 30, 32)
-        for value in generator.integers(0, 2 ** (length - 20), 400).tolist()
-    }
+    many = crowd(np.random.default_rng())
     listed = list(many)
     bare = filter_for(Rules(tuple(listed)), Kind.FLAT)
     try:
@@ -259,5 +249,26 @@ def test_lists_that_crowd_in_few_places_are_found_and_change_in_place() -> None:
         assert program_of(bare) is program
         assert bare.lost() == 0
         assert wrong(bare, Rules(tuple(left)), asked) == []
+    finally:
+        bare.close()
+
+
+def test_broad_networks_that_find_no_room_are_found_and_change_in_place() -> None:
+    # So many that some places have more /24s than codes, though each /17 is spread over 128 places.
+    numbers = np.random.default_rng().choice(1 << 17, 4_000, replace=False).tolist()
+    listed = [ip_network((number << 15, 17)) for number in numbers if number >> 8 not in (0, 127)]
+    bare = filter_for(Rules(tuple(listed)))
+    try:
+        assert bare.lost() == 0
+        asked = shapes_from(islice(edges(listed), 8_000))
+        assert wrong(bare, Rules(tuple(listed)), asked) == []
+        left, gone = listed[300:], frozenset(listed[:300])
+        for now, change in ((left, MembersChange(frozenset(), gone)), (listed, MembersChange(gone, frozenset()))):
+            plan, program = plan_for(Rules(tuple(now))), program_of(bare)
+            bare.narrow(plan, {"list": change})
+            bare.widen(plan, {"list": change})
+            assert program_of(bare) is program
+            assert bare.lost() == 0
+            assert wrong(bare, Rules(tuple(now)), asked) == []
     finally:
         bare.close()

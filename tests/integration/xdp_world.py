@@ -27,8 +27,8 @@ XDP_DROP, XDP_PASS = 1, 2
 
 # Sources at the borders of what a list may hold: every length, first and last address, neighbours on both sides.
 LENGTHS = {
-    4: (1, 8, 13, 16, 23, 24, 25, 26, 27, 28, 30, 31, 32),
-    6: (3, 16, 17, 28, 29, 34, 35, 46, 47, 48, 58, 59, 64, 65, 96, 127, 128),
+    4: (1, 8, 13, 16, 17, 22, 23, 24, 25, 26, 27, 28, 30, 31, 32),
+    6: (3, 16, 17, 28, 31, 32, 33, 40, 46, 47, 48, 58, 59, 64, 65, 96, 127, 128),
 }
 BITS = {4: 32, 6: 128}
 
@@ -215,3 +215,16 @@ def list_of(generator: np.random.Generator, number: int, version: int) -> frozen
         value = top | int.from_bytes(generator.bytes(16)) & (1 << free) - 1
         listed.add(ip_network((kind(value >> (bits - length) << (bits - length)), length)))
     return frozenset(listed)
+
+
+def crowd(generator: np.random.Generator) -> frozenset[Net]:
+    """More networks in one /32, /24 and /64 than a line or a place holds; the broad ones leave gaps, and hosts free."""
+    return frozenset(
+        ip_network((top << bits - common | int(value) << bits - length, length))
+        for top, common, bits, lengths in (
+            (0x2001_0DB8, 32, 128, (36, 40, 48, 56, 62, 64, 128)),
+            (203 << 12, 20, 32, (25, 26, 28, 29, 30, 32)),
+        )
+        for length in lengths
+        for value in generator.integers(1, min(1 << length - common, 1 << 20), min(400, 1 << length - common >> 3))
+    )

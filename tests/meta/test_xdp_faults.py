@@ -6,13 +6,24 @@ from __future__ import annotations
 import os
 import random
 from ipaddress import ip_network
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 from xdp_checks import CASES, leaks, modes_differ
-from xdp_faults import ACCELERATOR_FAULTS, BLOCKLIST, PROMISE_FAULTS, TEXT_FAULTS, GenericForNative, HalfOpen, TextFault
+from xdp_faults import (
+    ACCELERATOR_FAULTS,
+    BLOCKLIST,
+    PROMISE_FAULTS,
+    TABLE_FAULTS,
+    TEXT_FAULTS,
+    GenericForNative,
+    HalfOpen,
+    TextFault,
+)
 from xdp_model import TCP, UDP, Rules
-from xdp_world import edges, filter_for, mutated, wrong
+from xdp_world import crowd, edges, filter_for, mutated, shapes_from, wrong
 
 from dataplanes.iptables import IptablesDataplane
 from dataplanes.xdp import XdpAccelerator
@@ -42,6 +53,20 @@ def test_mistake_in_the_filter_is_caught_by_the_models_packets(fault: TextFault,
     try:
         assert wrong(sound, RULES, frames) == []
         assert wrong(broken, RULES, frames) != []
+    finally:
+        sound.close()
+        broken.close()
+
+
+@pytest.mark.parametrize("fault", TABLE_FAULTS, ids=lambda fault: fault.name)
+def test_mistake_in_a_look_up_is_caught_by_lists_that_crowd(fault: TextFault, tmp_path: Path) -> None:
+    rules = Rules(tuple(crowd(np.random.default_rng())))
+    asked = shapes_from(islice(edges(rules.plain), 20_000))
+    sound = filter_for(rules, Kind.FLAT)
+    broken = filter_for(rules, Kind.FLAT, fault.laid(tmp_path / "bpf", "FILTER(2, 2, 0)"))
+    try:
+        assert wrong(sound, rules, asked) == []
+        assert wrong(broken, rules, asked) != []
     finally:
         sound.close()
         broken.close()

@@ -30,7 +30,7 @@ class TextFault:
     good: str
     bad: str
 
-    def laid(self, folder: Path) -> BpfSource:
+    def laid(self, folder: Path, program: str = "FILTER(1, 1, 0)") -> BpfSource:
         """A copy of the filter with the mistake in it, and with one program alone: the others take time to compile."""
         shutil.copytree(SOURCE.path.parent, folder)
         path = folder / self.file
@@ -39,7 +39,7 @@ class TextFault:
         path.write_text(text.replace(self.good, self.bad))
         main = folder / SOURCE.path.name
         only = re.sub(r"^FILTER\(.*\n", "", main.read_text(), flags=re.MULTILINE)
-        main.write_text(only + "FILTER(1, 1, 0)\n")
+        main.write_text(f"{only}{program}\n")
         return BpfSource(main)
 
 
@@ -54,17 +54,21 @@ TEXT_FAULTS = (
     TextFault("skips-extensions-of-one-length", "parse.h", "(extension[1] + 1) * 8;", "8;"),
     TextFault("reads-ports-in-later-fragments", "parse.h", "if (!(header->frag_off & bpf_htons(0x1fff)))", "if (1)"),
     TextFault("takes-later-fragments-for-plain", "parse.h", "header->frag_off & bpf_htons(0x1fff) || total", "total"),
-    TextFault("takes-options-for-plain", "parse.h", "*(u8 *)at != 0x45", "*(u8 *)at >> 4 != 4"),
+    TextFault(
+        "takes-options-for-plain", "parse.h",
+        "(start & bpf_htonl(0xffffff00)) == bpf_htonl(ETHERTYPE_IPV4 << 16 | 0x4500)",
+        "(start & bpf_htonl(0xfffff000)) == bpf_htonl(ETHERTYPE_IPV4 << 16 | 0x4000)",
+    ),
     TextFault("takes-what-is-cut-short-for-plain", "parse.h", "		    total > (u64)end - (u64)at ||", "		   "),
     TextFault("takes-short-ipv6-for-plain", "parse.h", "room < 4 || room + sizeof", "room + sizeof"),
     TextFault("reads-ports-in-later-ipv6-fragments", "parse.h", "	if (!later)\n", "	if (1)\n"),
     TextFault(
         "mixes-up-the-byte-order", "parse.h",
-        "bpf_ntohl(header->saddr);\n	packet->protocol", "header->saddr;\n	packet->protocol",
+        "header->saddr;\n	packet->protocol", "bpf_ntohl(header->saddr);\n	packet->protocol",
     ),
     TextFault(
         "mixes-up-the-byte-order-of-plain-packets", "parse.h",
-        "bpf_ntohl(header->saddr);\n		packet->protocol", "header->saddr;\n		packet->protocol",
+        "header->saddr;\n		packet->protocol", "bpf_ntohl(header->saddr);\n		packet->protocol",
     ),
     TextFault(
         "mixes-up-the-byte-order-of-ports", "xdp_filter.c",
@@ -76,10 +80,30 @@ TEXT_FAULTS = (
         "room < 4 || (void *)(ports + 2) > end) {\n		packet->protocol = CLASS_NONE;\n		return;\n	}",
     ),
     TextFault(
-        "forgets-answers-of-failsafe-ports", "xdp_filter.c", "return (inbound | answer) &", "return inbound &",
+        "forgets-answers-of-failsafe-ports", "xdp_filter.c", "(inbound | answer) &", "inbound &",
     ),
     TextFault("forgets-ipv6", "parse.h", "	if (type == ETHERTYPE_IPV6)\n", "	if (0)\n"),
 )  # fmt: skip
+
+
+TABLE_FAULTS = (
+    TextFault("looks-for-no-slot", "lists_v4.h", "if (bit_in_v4_slots(slots, hash, address))", "if (0)"),
+    TextFault(
+        "follows-no-mark", "lists_v4.h", "if ((codes->halves[1] >> 48 ^ ~V4_ELSEWHERE)", "if ((1 | codes->halves[1])"
+    ),
+    TextFault("looks-at-half-a-place", "lists_v4.h", "& others_in_v4_codes(place->halves[1], own)", ""),
+    TextFault("takes-neighbours-for-one", "lists_v4.h", "| last_byte << 1", "| (last_byte << 1 & 0x1f0)"),
+    TextFault("looks-at-no-second-line", "lists_v6.h", "if (net_in_v6_line(line, mixed, V6_SECOND))", "if (0)"),
+    TextFault("looks-at-no-level", "lists_v6.h", "found |= net_in_v6_line(line, mixed, 0);", ""),
+    TextFault(
+        "forgets-whole-addresses",
+        "lists_v6.h",
+        "if (has_bits(line->words[V6_LINE_NETS]",
+        "if (0 && has_bits(line->words[0]",
+    ),
+    TextFault("takes-part-of-a-line", "lists_v6.h", "slot < V6_LINE_NETS; slot++", "slot < V6_LINE_NETS - 1; slot++"),
+)
+"""Mistakes in how long lists are looked up, which lists show that crowd in few places."""
 
 
 class ForgetsIpv6(XdpAccelerator):
@@ -188,6 +212,25 @@ class StaysWhenSuspended(XdpAccelerator):
         pass
 
 
+class GivesEmptySetsUp(XdpAccelerator):
+    """Attaches nothing where there is nobody to drop."""
+
+    name: ClassVar[str] = "gives-up"
+
+    def _plans(self, snapshot: Snapshot) -> Mapping[str, InterfacePlan]:
+        plans = super()._plans(snapshot)
+        return {name: plan for name, plan in plans.items() if any(source.nets for source in plan.plain)}
+
+
+class StaysWithoutPolicy(XdpAccelerator):
+    """Leaves an empty program attached when no rule calls for one."""
+
+    name: ClassVar[str] = "lingers"
+
+    def _plans(self, snapshot: Snapshot) -> Mapping[str, InterfacePlan]:
+        return {name: InterfacePlan() for name in self._filters} | dict(super()._plans(snapshot))
+
+
 class _Blind(InterfaceFilter):
     def repair(self) -> int:
         return 0
@@ -241,6 +284,14 @@ ACCELERATOR_FAULTS = {
 PROMISE_FAULTS = {
     StaysWhenSuspended: ("plugin.acceleration.falls-back", "suspended: node-1: stays counter eth0.xdp.dropped-ipv4"),
     FakedEvidence: ("plugin.acceleration.falls-back", "suspended: node-1: faked counter eth0.xdp.dropped-ipv4"),
+    GivesEmptySetsUp: (
+        "plugin.acceleration.follows-policy",
+        "with a denial whose set is empty eth0 of node-1 is to have an XDP program",
+    ),
+    StaysWithoutPolicy: (
+        "plugin.acceleration.follows-policy",
+        "with no policy eth0 of node-1 is to have no XDP program",
+    ),
     BlindForDrift: (
         "plugin.acceleration.survives-tampering",
         "applied again after its program was detached: node-1: blind counter eth0.xdp.dropped-ipv4 must have grown",

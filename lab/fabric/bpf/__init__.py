@@ -3,7 +3,16 @@
 
 from lab.fabric.bpf.btf import member_offsets
 from lab.fabric.bpf.compiler import BpfSource, shipped_bpf
-from lab.fabric.bpf.links import BpfLink, XdpLink, XdpMode, attach_cgroup, attach_sockets, attach_tc, attach_xdp
+from lab.fabric.bpf.links import (
+    BpfLink,
+    XdpLink,
+    XdpMode,
+    attach_cgroup,
+    attach_sockets,
+    attach_tc,
+    attach_xdp,
+    resident_xdp,
+)
 from lab.fabric.bpf.load import BpfObject, Constants, load
 from lab.fabric.bpf.maps import BpfMap, MapDefinition, MapKind
 from lab.fabric.bpf.programs import BpfProgram, ProgramKind, Ran, run_live
@@ -32,6 +41,7 @@ __all__ = [
     "empty_maps",
     "load",
     "member_offsets",
+    "resident_xdp",
     "run_live",
     "shipped_bpf",
 ]
