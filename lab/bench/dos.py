@@ -8,12 +8,15 @@ said in every other. Listed sources are spread over the whole list: *hot* are 1,
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from itertools import chain
 from typing import Final, cast
 
 import numpy as np
@@ -30,10 +33,21 @@ from lab.fabric.lab import Lab
 from lab.topology import Address, External, Node, Pools, Topology
 from lab.traffic.flood import Flood, FloodKind
 
-__all__ = ["run"]
+__all__ = ["FULL", "USUAL", "Effort", "run"]
 
-_SECONDS: Final = 11 * 60
-"""After so long no round begins that can be left out: on a busy machine, too, it is to end within 15 minutes."""
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How many times the rounds that are asked for, and the seconds after which none begins that can be left out."""
+
+    times: int
+    seconds: float
+
+
+USUAL: Final = Effort(1, 11 * 60)
+"""On a busy machine, too, it is to end within 15 minutes."""
+FULL: Final = Effort(3, math.inf)
+
 _MILLION: Final = 1_000_000
 _UNIT: Final = "ns a packet"
 _CLIENT: Final = "client"
@@ -49,12 +63,14 @@ _VICTIMS: Final[Mapping[str, tuple[str, str | None]]] = {
 """Who is flooded while a connection goes on, and with what."""
 
 
-def run(rounds: int = 7, most: int = _MILLION, tell: Callable[[str], None] | None = None) -> BenchResult:
-    """Measure so many rounds; ``most`` is how many networks stand for a million of them; ``tell`` hears how far it is.
+def run(
+    rounds: int = 7, effort: Effort = USUAL, tell: Callable[[str], None] | None = None, most: int = _MILLION
+) -> BenchResult:
+    """Measure so many rounds; ``tell`` hears how far it is; ``most`` is how many networks stand for a million of them.
 
     Raises HostError or BpfError when the host cannot, DataplaneError when a filter lets a listed packet pass.
     """
-    until = time.monotonic() + _SECONDS
+    rounds, until = rounds * effort.times, time.monotonic() + effort.seconds
     generator = np.random.default_rng()
     lists = {4: ipv4_list(generator, most), 6: ipv6_list(generator, most)}
     with ExitStack() as stack:
@@ -63,7 +79,9 @@ def run(rounds: int = 7, most: int = _MILLION, tell: Callable[[str], None] | Non
         say(f"setting up {len(lab.nodes)} ways to drop, with up to {most:,} networks")
         ways = _ways(stack, lab, lists)
         floods = _floods(stack, lab, generator, lists)
-        measured = {name: partial(_measure, lab, ways, floods, each) for name, each in COURSES.items()}
+        # What is divided by what comes one after the other: a machine that others use is not the same all the time.
+        names = dict.fromkeys((*chain(*RATIOS.values()), *COURSES))
+        measured = {name: partial(_measure, lab, ways, floods, COURSES[name]) for name in names}
         say(f"measuring {len(measured)} rows in {rounds} rounds")
         figures = interleave(rounds, measured, until)
         rounds = len(figures[RATIOS["xdp.over_lpm"][0]])

@@ -22,10 +22,8 @@ BENCHMARKS = {
     "sidecar": "lab.bench.sidecar",
     "verdicts": "lab.bench.verdicts",
 }
-LONG = ("dos",)
-"""Benchmarks that take minutes, and so tell how far they are."""
-WITH_MORE = ("sidecar",)
-"""Benchmarks that leave most of what they could measure out, unless they are told not to."""
+WITH_MORE = {"dos": "USUAL", "sidecar": "CELLS"}
+"""Benchmarks that take minutes, and so tell how far they are; what as much as usual is called there. FULL is more."""
 
 DEFAULT_REPORT = Path("policylab-report")
 """Made only when there is something to write; one that the user names is made, and tried, before the run."""
@@ -45,7 +43,7 @@ DEFAULT_REPORT = Path("policylab-report")
     show_default=str(DEFAULT_REPORT),
     help="Where bench-WHAT.json and its plots (SVG) are written.",
 )
-@click.option("--full", is_flag=True, help=f"All there is to measure, for hours: {', '.join(WITH_MORE)}.")
+@click.option("--full", is_flag=True, help=f"All there is to measure, however long: {', '.join(WITH_MORE)}.")
 def bench(what: str, rounds: int, output: str, report: Path | None, *, full: bool) -> None:
     """Measure WHAT on this machine; only the ratios carry over to others."""
     if full and what not in WITH_MORE:
@@ -54,9 +52,9 @@ def bench(what: str, rounds: int, output: str, report: Path | None, *, full: boo
         prepare_directory(report)
     module = import_module(BENCHMARKS[what])
     if what in WITH_MORE:
-        result = module.run(rounds, module.FULL if full else module.CELLS, complain)
+        result = module.run(rounds, module.FULL if full else getattr(module, WITH_MORE[what]), complain)
     else:
-        result = module.run(rounds, tell=complain) if what in LONG else module.run(rounds)
+        result = module.run(rounds)
     told = result.to_dict()
     say(json.dumps(told, indent=1) if output == "json" else "\n".join(result.table()))
     report = report or DEFAULT_REPORT

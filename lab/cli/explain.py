@@ -10,7 +10,7 @@ from typing import cast
 
 import click
 
-from dataplanes.registry import load_accelerator, load_dataplane
+from dataplanes.registry import accelerator_names, load_accelerator, load_dataplane
 from lab.cli.options import (
     accelerator_option,
     lenient_option,
@@ -41,7 +41,12 @@ __all__ = ["explain"]
 @click.option("--icmp-code", type=int, help="ICMP or ICMPv6 code; default: 0.")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), help="Default: IPv4 where both ends have it.")
 @click.option("--http", nargs=2, metavar="METHOD PATH", help="Of a request, to a workload with a sidecar.")
-@click.option("--dataplane", "dataplane_name", metavar="NAME", help="Tell also what this one does not declare of it.")
+@click.option(
+    "--dataplane",
+    "dataplane_name",
+    metavar="NAME",
+    help="Tell also what this one does not declare of it, and what would be accelerated.",
+)
 @accelerator_option
 @lenient_option
 @output_option
@@ -61,8 +66,9 @@ def explain(
     flow = read_flow(_flow_entry(words), loaded, "command line")
     explanation = Oracle(loaded, policy).explain(flow)
     told, lines = dict(explanation.to_dict()), [explanation.render()]
-    if accelerators:
-        found = outlooks(loaded, policy, flow, [load_accelerator(name) for name in accelerators])
+    asked = accelerators or (accelerator_names() if dataplane_name else ())
+    if asked:
+        found = outlooks(loaded, policy, flow, [load_accelerator(name) for name in asked])
         told["acceleration"] = [each.to_dict() for each in found]
         lines += map(str, found) if found else ["nothing for an accelerator to do"]
     if dataplane_name is not None:

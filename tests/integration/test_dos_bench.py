@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -65,6 +67,20 @@ def test_filter_that_lets_listed_packets_pass_spoils_the_run(monkeypatch: pytest
     monkeypatch.setattr(dos, "blocklist", leaky)
     with pytest.raises(DataplaneError, match="a filter let listed packets pass"):
         dos.run(1, most=4000)
+
+
+@pytest.mark.usefixtures("short")
+def test_full_measures_three_times_the_rounds_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, float]] = []
+    sound = dos.interleave
+
+    def one(rounds: int, measured: dict[str, Callable[[], float]], until: float = math.inf) -> dict[str, list[float]]:
+        asked.append((rounds, until))
+        return sound(1, measured)
+
+    monkeypatch.setattr(dos, "interleave", one)
+    dos.run(5, dos.FULL, most=4000)
+    assert asked[0] == (15, math.inf)
 
 
 def test_latency_is_that_of_the_answer_under_way_at_any_moment() -> None:

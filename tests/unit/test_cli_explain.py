@@ -108,3 +108,5 @@ def test_explanation_tells_what_plugins_would_make_of_it(tmp_path):
     assert [each["accelerated"] for each in told["acceleration"]].count(True) >= 1
     assert told["not_declared"] == []
     assert "acceleration" not in json.loads(call("explain", *words, "--output", "json").out)
+    of_all = json.loads(call("explain", *words, "--dataplane", "iptables", "--output", "json").out)
+    assert told["acceleration"] == [each for each in of_all["acceleration"] if each["accelerator"] == "xdp"]

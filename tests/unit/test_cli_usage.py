@@ -32,7 +32,7 @@ X_TO_Y = ("explain", TOPOLOGY, "--from", "x/a", "--to", "y/b")
         (("bench",), "{dos|lab|scale|sidecar|verdicts}"),
         (("bench", "dinner"), "'lab', 'scale', 'sidecar', 'verdicts'"),
         (("bench", "lab", "--rounds", "0"), "not in the range"),
-        (("bench", "lab", "--full"), "bench lab measures all that it can; --full is for sidecar"),
+        (("bench", "lab", "--full"), "bench lab measures all that it can; --full is for dos, sidecar"),
         (("bench", "lab", "--rounds", "many"), "not a valid integer"),
         (("doctor", "who"), "unexpected extra argument"),
         (("replay",), "Missing argument 'BUNDLE'"),
