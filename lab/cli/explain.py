@@ -20,7 +20,7 @@ from lab.cli.options import (
     topology_argument,
 )
 from lab.conformance.outlook import lacking, outlooks
-from lab.oracle import Oracle
+from lab.oracle import Oracle, explanation_text
 from lab.policy.load import resource_entries
 from lab.report.terminal import say
 from lab.topology.flows_file import read_flow
@@ -65,7 +65,7 @@ def explain(
     policy = read_policy(resources, loaded, lenient=lenient)
     flow = read_flow(_flow_entry(words), loaded, "command line")
     explanation = Oracle(loaded, policy).explain(flow)
-    told, lines = dict(explanation.to_dict()), [explanation.render()]
+    told, lines = dict(explanation.to_dict()), [explanation_text(explanation)]
     asked = accelerators or (accelerator_names() if dataplane_name else ())
     if asked:
         found = outlooks(loaded, policy, flow, [load_accelerator(name) for name in asked])

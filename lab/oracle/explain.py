@@ -199,13 +199,6 @@ class Explanation:
             "directions": [direction.to_dict() for direction in self.directions],
         }
 
-    def render(self) -> str:
-        """The explanation as text for a person to read, lines without a trailing line break."""
-        # The text's module imports these types, so it can only be imported when it is called for.
-        from lab.oracle.explain_text import render
-
-        return render(self)
-
 
 def decision_dict(decision: Decision) -> dict[str, object]:
     """What decided, in the words of the design's ``decided_by``."""

@@ -18,7 +18,7 @@ from lab.oracle.explain import (
 from lab.oracle.verdict import Decision, RuleDecision, Verdict
 from lab.protocols import protocol_label
 
-__all__ = ["render"]
+__all__ = ["explanation_text"]
 
 _REASONS = {
     "tier-end-deny": "the end of tier {owner}: policies of it apply, none of them decided",
@@ -40,8 +40,11 @@ _REASONS = {
 }
 
 
-def render(explanation: Explanation) -> str:
-    """The whole explanation, most important first: the flow and its verdict, then each stage."""
+def explanation_text(explanation: Explanation) -> str:
+    """The whole explanation for a person to read, most important first: the flow and its verdict, then each stage.
+
+    Lines without a trailing line break.
+    """
     lines = [_flow_line(explanation), _verdict_line(explanation.verdict)]
     for direction in explanation.directions:
         lines += ["", *_direction_lines(direction)]

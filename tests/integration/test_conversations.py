@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from talk_world import POLICY, TOPOLOGY
 
 from dataplanes.api import Dataplane
 from dataplanes.iptables import IptablesDataplane, IptablesLegacyDataplane
@@ -29,33 +30,6 @@ from lab.traffic.player import Player
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-TOPOLOGY = {
-    "name": "talk",
-    "nodes": {"node-1": {"addresses": ["198.19.0.11", "fd00:19::11"]}, "node-2": {}},
-    "namespaces": {"x": {}},
-    "workloads": {
-        "x/server": {"node": "node-1", "labels": {"app": "server"}},
-        "x/red": {"node": "node-1", "labels": {"color": "red"}},
-        "x/blue": {"node": "node-2", "labels": {"color": "blue"}},
-        "x/other": {"node": "node-2", "labels": {"app": "server"}},
-    },
-    "externals": {"client": {"addresses": ["203.0.113.9", "2001:db8::9"]}},
-}
-POLICY = """
-apiVersion: projectcalico.org/v3
-kind: NetworkPolicy
-metadata: {name: server, namespace: x}
-spec:
-  selector: app == "server"
-  types: [Ingress, Egress]
-  ingress:
-    - {action: Allow, protocol: TCP, source: {selector: color == "red"}, destination: {ports: [80]}}
-    - {action: Allow, protocol: UDP, source: {selector: color == "red"}, destination: {ports: [80]}}
-    - {action: Allow, protocol: SCTP, source: {selector: color == "red"}, destination: {ports: [80]}}
-    - {action: Allow, protocol: ICMP, source: {selector: color == "red"}, icmp: {type: 8}}
-    - {action: Allow, protocol: ICMPv6, source: {selector: color == "red"}, icmp: {type: 128}}
-    - {action: Allow, protocol: 253, source: {selector: color == "red"}}
-"""
 TCP = ("syn", "<syn+ack", "ack", "data", "<ack", "<data", "ack", "fin+ack", "<ack", "<data", "<fin+ack", "ack", "syn")
 """What a connection says from one end to the other; < marks what comes back."""
 DISTURBED = ("again", "<again", "unreachable", "<unreachable")

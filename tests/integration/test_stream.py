@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from talk_world import POLICY, TOPOLOGY
 
 from dataplanes.iptables import IptablesDataplane
 from lab.conformance.harness import Harness
@@ -22,26 +23,6 @@ from lab.traffic.stream import Passage, Stream, Watch
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-TOPOLOGY = {
-    "name": "stream",
-    "nodes": {"node-1": {}},
-    "namespaces": {"x": {}},
-    "workloads": {
-        "x/server": {"node": "node-1", "labels": {"app": "server"}},
-        "x/red": {"node": "node-1", "labels": {"color": "red"}},
-        "x/blue": {"node": "node-1", "labels": {"color": "blue"}},
-    },
-}
-POLICY = """
-apiVersion: projectcalico.org/v3
-kind: NetworkPolicy
-metadata: {name: server, namespace: x}
-spec:
-  selector: app == "server"
-  types: [Ingress, Egress]
-  ingress:
-    - {action: Allow, source: {selector: color == "red"}}
-"""
 DENIED = Watch(Flow("x/blue", "x/server", 6, 80, 4), allowed=False)
 ALLOWED = Watch(Flow("x/red", "x/server", 6, 80, 6), allowed=True)
 HELD = Watch(Flow("x/red", "x/server", 17, 80, 4), allowed=True, held=True)
@@ -64,7 +45,7 @@ def policy(harness: Harness) -> Resources:
 
 def disturbed(harness: Harness, watches: list[Watch], *transactions: str) -> dict[Flow, Passage]:
     """What a stream sees while one program makes these changes to FORWARD, a transaction each."""
-    (node,) = harness.lab.nodes.values()
+    node = harness.lab.nodes["node-1"]
     with Stream(harness.lab, watches) as stream:
         for command in ("iptables-nft-restore", "ip6tables-nft-restore"):
             text = "".join(f"*filter\n{change}\nCOMMIT\n" for change in transactions)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from oracle_lab import EVERYBODY, Document, Lab, calico, gnp, knp, lab
 
+from lab.oracle import explanation_text
+
 __all__ = ["lab"]
 
 POD_NAMES = EVERYBODY - {"client", "other"}
@@ -345,7 +347,7 @@ def test_domain_names_match_nobody_and_leave_other_peers_alone(lab: Lab) -> None
 def test_explanation_tells_peers_and_ports_that_were_wanted(lab: Lab) -> None:
     ports = [{"portNumber": {"port": 81}}, {"namedPort": "dns"}]
     judge = lab(anp(subject=pod("a"), ingress=[rule("Deny", pod("c"), ports=ports), rule("Pass", UNKNOWN)]))
-    text = judge.oracle.explain(judge.flow("x/b", "x/a")).render()
+    text = explanation_text(judge.oracle.explain(judge.flow("x/b", "x/a")))
     assert "AdminNetworkPolicy a (" in text
     assert "from wants pods with pod=c in namespaces with any labels; here it is x/b with " in text
     assert "ports wants 81/TCP or port dns of the pod; here it is 80/TCP (http)" in text

@@ -8,6 +8,7 @@ from typing import Any
 from oracle_hosts import ALLOW, DENY, NODES, felix, forward, hep, policy, pre_dnat, service, slice_of, untracked
 from oracle_lab import Document, Lab, calico, gnp, lab
 
+from lab.oracle import explanation_text
 from lab.topology import Flow
 
 __all__ = ["lab"]
@@ -38,7 +39,7 @@ def test_stages_after_a_deny_are_walked_and_not_reached(lab: Lab) -> None:
     explanation = judge.oracle.explain(Flow("client", "node-1", 6, 80, 4))
     reached = {asked.stage: asked.reached for asked in explanation.directions}
     assert reached == {"untracked": True, "pre-dnat": True, "normal": False}
-    text = explanation.render()
+    text = explanation_text(explanation)
     assert "pre-dnat ingress of HostEndpoint h1 on node-1: deny" in text
     assert "untracked ingress of HostEndpoint h1 on node-1: goes on" in text
     assert "ingress of HostEndpoint h1 on node-1, not reached; had it been: allow" in text
@@ -49,7 +50,7 @@ def test_stage_that_an_early_accept_spares_is_told_as_such(lab: Lab) -> None:
     explanation = judge.oracle.explain(Flow("client", "node-1", 6, 80, 4))
     assert explanation.verdict.allowed
     assert [asked.spared for asked in explanation.directions] == [False, True, True]
-    assert "spared by what was accepted before; else: deny" in explanation.render()
+    assert "spared by what was accepted before; else: deny" in explanation_text(explanation)
 
 
 def test_what_no_policy_decides_is_told_with_its_reason(lab: Lab) -> None:
@@ -60,7 +61,7 @@ def test_what_no_policy_decides_is_told_with_its_reason(lab: Lab) -> None:
         ([], ("node-1", "x/a", 6, 80, 4), "its own workloads"),
         ([service()], ("client", "node-1", 6, 32010, 4), "node port on node-1"),
     ):
-        assert words in lab(*documents, nodes=NODES).oracle.explain(Flow(*flow)).render()
+        assert words in explanation_text(lab(*documents, nodes=NODES).oracle.explain(Flow(*flow)))
 
 
 def test_json_says_null_where_a_stage_has_nothing_to_say(lab: Lab) -> None:
@@ -89,7 +90,7 @@ def test_node_port_is_explained_with_the_backend_that_it_leads_to(lab: Lab) -> N
     rule = {**ALLOW, "protocol": "TCP", "destination": {"ports": [32010]}}
     documents = service(), slice_of("198.18.2.3"), hep()
     judge = lab(*documents, forward("f", ingress=[rule]), nodes=NODES)
-    text = judge.oracle.explain(Flow("client", "node-1", 6, 32010, 4)).render()
+    text = explanation_text(judge.oracle.explain(Flow("client", "node-1", 6, 32010, 4)))
     assert "destination.ports wants one of 32010; here it is 80/TCP (http)" in text
 
 

@@ -9,6 +9,7 @@ import pytest
 from oracle_lab import EVERYBODY, Document, Lab, calico, gnp, knp, lab, np
 
 from lab.errors import TopologyError
+from lab.oracle import explanation_text
 from lab.topology import Flow
 
 __all__ = ["lab"]
@@ -299,7 +300,7 @@ def test_explanation_names_files_lines_and_what_did_not_match(lab: Lab, tmp_path
     ]
     judge = lab(ingress("p", *rules))
     explanation = judge.oracle.explain(Flow("x/b", "x/a", 6, 80, 4))
-    text = explanation.render()
+    text = explanation_text(explanation)
     assert f"GlobalNetworkPolicy p ({tmp_path}/policy.json:1)" in text
     assert "protocol wants UDP; here it is TCP" in text
     assert "source.selector wants pod == 'z'; here it is x/b has pod='b'" in text

@@ -6,6 +6,8 @@ from __future__ import annotations
 import pytest
 from oracle_lab import Document, Lab, gnp, lab, np, onto
 
+from lab.oracle import explanation_text
+
 __all__ = ["lab"]
 
 WEB_PORTS: tuple[Document, ...] = ({"name": "http", "protocol": "TCP", "port": 80},)
@@ -103,6 +105,6 @@ def test_namespaced_rule_without_namespace_names_no_service(lab: Lab) -> None:
 
 def test_explanation_tells_which_service_was_wanted(lab: Lab) -> None:
     judge = lab(slice_of("web", "198.18.1.1"), slice_of("db", "198.18.1.2", name="t"), egress(WEB))
-    text = judge.oracle.explain(judge.flow("y/d", "x/b", "TCP", 80)).render()
+    text = explanation_text(judge.oracle.explain(judge.flow("y/d", "x/b", "TCP", 80)))
     assert "destination.services wants a port of a backend of x/web" in text
     assert "here it is 80/TCP of 198.18.1.2, a backend of x/db" in text

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from oracle_lab import Document, Judge, Lab, calico, gnp, knp, lab, np
 
-from lab.oracle import RuleDecision
+from lab.oracle import RuleDecision, explanation_text
 from lab.oracle.explain import AskedStaged
 from lab.topology import Flow
 
@@ -115,7 +115,7 @@ def test_explanation_leaves_out_staged_policies_of_others(lab: Lab) -> None:
 
 
 def test_explanation_as_text_marks_what_is_only_staged(lab: Lab) -> None:
-    text = lab(staged(DENY)).oracle.explain(B_TO_A).render()
+    text = explanation_text(lab(staged(DENY)).oracle.explain(B_TO_A))
     assert "StagedGlobalNetworkPolicy p (" in text
     assert ", only staged: Set in tier default" in text
     assert "    enforced, another verdict: deny, decided by rule 0 of GlobalNetworkPolicy p in tier default" in text

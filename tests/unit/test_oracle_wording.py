@@ -11,7 +11,7 @@ from compile_world import topology, workload
 from oracle_lab import Document, Judge, Lab, gnp, knp, lab, np, onto
 
 from lab.errors import Place
-from lab.oracle import Oracle
+from lab.oracle import Oracle, explanation_text
 from lab.policy.resources import Resources
 from lab.topology import Flow, Namespace
 
@@ -295,7 +295,7 @@ def text_of(file: str, line: int | None) -> str:
     """What is told of a flow within a namespace that stands there."""
     place = Place(file, line)
     world = replace(topology(workload("x/a", 1), workload("x/b", 2)), namespaces={"x": Namespace("x", {}, {}, place)})
-    return Oracle(world, Resources(())).explain(Flow("x/a", "x/b", 6, 80, 4)).render()
+    return explanation_text(Oracle(world, Resources(())).explain(Flow("x/a", "x/b", 6, 80, 4)))
 
 
 def test_profile_that_decides_is_told_with_its_place_and_rule() -> None:

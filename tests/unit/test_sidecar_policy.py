@@ -15,7 +15,7 @@ from oracle_lab import lab, onto  # noqa: F401 - a fixture
 from oracle_worlds import World, all_resources, calico_policies, flows_of, kubernetes_policies, topologies
 
 from lab.errors import TopologyError
-from lab.oracle import Oracle
+from lab.oracle import Oracle, explanation_text
 from lab.oracle.requests import is_request, path_as_judged
 from lab.policy.compile import compile_snapshots
 from lab.policy.resources import Action, CalicoPolicy, HttpMatch, HttpPath, PortRange
@@ -91,7 +91,7 @@ def test_any_policy_is_told_to_sidecars_as_the_oracle_reads_it(world, request_, 
         )
         verdict = explanation.directions[-1].verdict
         assert verdict is not None
-        assert allows(file, connection) == verdict.allowed, explanation.render()
+        assert allows(file, connection) == verdict.allowed, explanation_text(explanation)
 
 
 @given(st.integers(1, 65535), st.integers(0, 65535), st.integers(0, 65535))
@@ -187,8 +187,8 @@ def test_a_request_that_only_its_source_port_would_decide_is_refused(lab):  # no
 def test_an_explanation_of_a_request_tells_what_its_sidecar_asks(lab):  # noqa: F811 - the fixture
     judge = lab(onto("a", looking(http={"methods": ["GET"], "paths": [{"prefix": "/a"}]})))
     explained = judge.oracle.explain(judge.flow("x/b", "x/a", http=HttpRequest("GET", "/b")))
-    assert "request ingress of x/a: deny" in explained.render()
-    assert "http.paths wants one of prefix /a; here it is /b" in explained.render()
+    assert "request ingress of x/a: deny" in explanation_text(explained)
+    assert "http.paths wants one of prefix /a; here it is /b" in explanation_text(explained)
     assert explained.to_dict()["flow"]["http"] == {"method": "GET", "path": "/b"}
     other = judge.oracle.explain(judge.flow("x/b", "x/a", http=HttpRequest("PUT", "/a")))
-    assert "http.methods wants one of GET; here it is PUT" in other.render()
+    assert "http.methods wants one of GET; here it is PUT" in explanation_text(other)
