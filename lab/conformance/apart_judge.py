@@ -19,6 +19,7 @@ from lab.conformance.judge import Judge
 from lab.conformance.judged import Judged
 from lab.conformance.pool import Pool
 from lab.conformance.promises import PROMISES
+from lab.conformance.talking import TALKS, Talking
 from lab.errors import DataplaneError
 from lab.topology import Topology
 from lab.topology.load import load_topology
@@ -91,6 +92,13 @@ class ApartJudge:
         except DataplaneError as error:
             return Drawn(1, "", self._story(CHANGES, "some generated change", error))
 
+    def hold_talks(self, profile: str, topology: Topology | None) -> Drawn:
+        """Hold as many drawn conversations as the profile says."""
+        try:
+            return self._call(_hold_talks, profile, topology)
+        except DataplaneError as error:
+            return Drawn(1, "", self._story(TALKS, "some generated conversation", error))
+
     def hold_promise(self, promise: str) -> str | None:
         """Hold a promise of the contract, by its id."""
         title = next(each.title for each in PROMISES if each.id == promise)
@@ -145,6 +153,12 @@ def _hold_changes(seat: _Seat, profile: str, topology: Topology | None) -> Drawn
     changing = Changing(seat.judge, seat.judged.dataplane)
     failure = changing.hold(profile, topology)
     return Drawn(changing.seen["courses"], changing.summary(), failure)
+
+
+def _hold_talks(seat: _Seat, profile: str, topology: Topology | None) -> Drawn:
+    talking = Talking(seat.judge, seat.judged.dataplane)
+    failure = talking.hold(profile, topology)
+    return Drawn(talking.seen["scenarios"], talking.summary(), failure)
 
 
 def _hold_generated(seat: _Seat, draws: Draws, profile: str, topology: Topology | None) -> Drawn:

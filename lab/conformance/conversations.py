@@ -158,8 +158,9 @@ def judged(topology: Topology, played: Sequence[tuple[Spoken, PartialOracle]]) -
         flow, line = each.flow, each.line
         if line.word == AGAIN and (each.number, line.back) in last:
             flow, line = last[each.number, line.back]
+            line = replace(line, shape=Shape(wrong_checksum=line.shape.wrong_checksum))  # whole, however it was cut
         said = _said(each, flow, line, last.get((each.number, not line.back)))
-        if error_of(line, flow.family) is None:
+        if error_of(line, flow.family) is None and line.source is None and line.destination is None:
             last[each.number, line.back] = flow, line
         verdicts.append(tracker.judge(said, oracle) if tracker.knows(said) else _as_written(each))
     return verdicts

@@ -60,7 +60,7 @@ def investigate(
     if first.error is not None and not patience.thorough:
         return _as_it_stands(failing, directory)
     # Less traffic makes fewer counters grow, so what lacks only evidence cannot be cut down.
-    whole = first.conformant or first.kinds == {"evidence"} or bool(bundle.scenario.conversations)
+    whole = first.conformant or first.kinds == {"evidence"}
     fails = _same_fault(pool, dataplane, first)
     kept = replace(bundle, scenario=bundle.scenario if whole else shrink(bundle.scenario, fails, patience.seconds))
     shutil.rmtree(directory, ignore_errors=True)

@@ -19,6 +19,7 @@ from lab.conformance.not_held import NotHeldError
 from lab.conformance.plugins import NodePlugins
 from lab.conformance.results import Results
 from lab.conformance.rollout import Step
+from lab.conformance.sockets import talks_by_sockets
 from lab.conformance.states import State
 from lab.conformance.watching import watches_of
 from lab.document import parse_documents
@@ -220,6 +221,11 @@ PROMISES: Final = (
         "plugin.restart.no-window",
         "Killed and started again it goes on without a moment between: what is in force stays until its first apply.",
         _restarts_without_a_moment,
+    ),
+    Promise(
+        "plugin.sockets.both-ways",
+        "Programs connect where policy lets them, many at once, and hear every byte both ways; no others do.",
+        talks_by_sockets,
     ),
     Promise(
         "plugin.evidence.makes-sense",

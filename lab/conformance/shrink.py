@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from lab.conformance.scenario import Entry, Scenario
 from lab.conformance.states import CHANGEABLE
@@ -41,6 +42,9 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
     if len(scenario.flows) > 1:
         yield from (replace(scenario, flows=(flow,)) for flow in scenario.flows[:SINGLE_FLOWS])
         yield from (replace(scenario, flows=kept) for kept in _halves(scenario.flows))
+    if scenario.conversations:
+        yield from (replace(scenario, conversations=kept) for kept in _fewer_words(scenario.conversations))
+        return  # under less policy ends would say what no stack says, of which the model knows nothing
     for number in range(len(scenario.before)):
         yield replace(scenario, before=_without(scenario.before, number))
     yield from (replace(scenario, resources=kept) for kept in _halves(scenario.resources))
@@ -50,6 +54,18 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
     for step, documents in enumerate(scenario.before):
         for kept in _halves(documents):
             yield replace(scenario, before=_swap(scenario.before, step, kept))
+
+
+def _fewer_words(conversations: tuple[Entry, ...]) -> Iterator[tuple[Entry, ...]]:
+    """One conversation alone, or half of them; or one of them without its last packets."""
+    if len(conversations) > 1:
+        yield from ((each,) for each in conversations)
+        yield from _halves(conversations)
+    for number, entry in enumerate(conversations):
+        packets = list(cast("Sequence[Entry]", entry["packets"]))
+        for size in (len(packets) // 2, len(packets) - 1):
+            if size:
+                yield _swap(conversations, number, {**entry, "packets": packets[:size]})
 
 
 def _halves(items: tuple[Entry, ...]) -> Iterator[tuple[Entry, ...]]:

@@ -19,10 +19,11 @@ from lab.conformance.judged import Judged
 from lab.conformance.not_held import NotHeldError
 from lab.conformance.outcomes import NOT_SUPPORTED
 from lab.conformance.promises import PROMISES, Promise
+from lab.conformance.talking import TALKS, TALKS_TITLE
 from lab.errors import NoLabError
 from lab.topology.load import load_topology
 
-__all__ = ["Contract", "Expectations", "GeneratedChanges", "GeneratedScenarios", "conclude"]
+__all__ = ["Contract", "Expectations", "GeneratedChanges", "GeneratedScenarios", "GeneratedTalks", "conclude"]
 
 
 class Expectations:
@@ -78,6 +79,28 @@ class GeneratedScenarios:
         _conclude_drawn(judged, SHIPPED, judge.hold_shipped(), record_property)
 
 
+class GeneratedTalks:
+    """What nobody wrote down and has more than one packet."""
+
+    @pytest.mark.expectation(TALKS, TALKS_TITLE)
+    def test_generated_conversations_hold(
+        self,
+        judged: Judged,
+        judge: ApartJudge,
+        request: pytest.FixtureRequest,
+        record_property: Callable[[str, object], None],
+    ) -> None:
+        """Every packet of every conversation fares as the model of connections says."""
+        needed = {Capability.CONNECTIONS, Capability.LIVE_UPDATE}
+        if lacking := ", ".join(sorted(each.value for each in needed - judged.capabilities)):
+            pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {lacking}")
+        given = request.config.getoption("--topology")
+        topology = None if given is None else load_topology(given)
+        drawn = judge.hold_talks(request.config.getoption("--lab-profile"), topology)
+        record_property("covered", drawn.covered)
+        conclude(judged, TALKS, drawn.failure)
+
+
 class GeneratedChanges:
     """What nobody wrote down and happens while policy changes."""
 
@@ -119,7 +142,12 @@ class Contract:
     @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
     def test_known_broken_expectations_exist(self, judged: Judged) -> None:
         """A name with a slip in it would excuse nothing, and nobody would notice."""
-        known = [CHANGES, *(each.id for each in (*DRAWS, SHIPPED, *PROMISES)), *(case.id for case in load_cases())]
+        known = [
+            CHANGES,
+            TALKS,
+            *(each.id for each in (*DRAWS, SHIPPED, *PROMISES)),
+            *(case.id for case in load_cases()),
+        ]
         unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
         if unknown:
             pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)

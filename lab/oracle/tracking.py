@@ -131,7 +131,7 @@ class Tracker:
             key, connection, forward = _key(said.flow), None, True
         if connection is None:
             return self._first(node, key, said, oracle)
-        if not forward and _is_of_another(connection, said):
+        if not forward and _is_out_of_place(connection, said):
             return oracle.verdict_at(said.flow, node)
         if forward and not connection.replied:
             verdict = oracle.verdict_at(said.flow, node)
@@ -193,9 +193,12 @@ def _reopens(connection: _Connection, said: Said, *, forward: bool) -> bool:
     return bool(connection.finished) or connection.broken_off_by is forward
 
 
-def _is_of_another(connection: _Connection, said: Said) -> bool:
-    """Whether an answer is INVALID: a FIN to a SYN was said in the connection before, which had the same ports."""
-    return said.flow.protocol == TCP and connection.by_syn and not connection.replied and bool(said.flags & _FIN)
+def _is_out_of_place(connection: _Connection, said: Said) -> bool:
+    """Whether an answer is INVALID: a FIN to a SYN, said in the connection before; a SYN to anything but a SYN."""
+    if said.flow.protocol != TCP:
+        return False
+    opening = connection.by_syn and not connection.replied
+    return bool(said.flags & _FIN) if opening else said.flags & _ORDERLY == _SYN
 
 
 def _note(connection: _Connection, said: Said, *, forward: bool) -> None:

@@ -105,7 +105,7 @@ class Player:
             settled = self._lab.settle()
             seen, end = self._seen(taps, frames)
             losses = meter.losses()
-        if seen is Seen.WHOLE and line.source is None and line.destination is None:
+        if seen is Seen.WHOLE:
             speech.heard(line)
         return self._observed(seen, end, refused=refused, settled=settled, losses=losses)
 

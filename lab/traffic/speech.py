@@ -74,16 +74,22 @@ class Speech:
             frame = wire.destination_mac + wire.source_mac + (b"\x08\x00" if wire.source.version == 4 else b"\x86\xdd")
             return [frame + side.last]
         self._said += 1
+        before = (side.next, side.opening, side.last)
         protocol, content = self._content(line, wire)
         if line.shape.wrong_checksum:
             content = with_wrong_checksum(protocol, content)
         frame = ip_frame(wire, protocol, content)
         if error_of(line, self.conversation.opening.family) is None:
             side.last = frame[ETHERNET_HEADER:]
+        if line.source is not None or line.destination is not None:  # somebody's, and nothing that this end has said
+            side.next, side.opening, side.last = before
         return shaped(frame, line)
 
     def heard(self, line: Line) -> None:
-        """The packet of a line has come to the other end."""
+        """The packet of a line has come to the other end, whose stack takes it for what this end has said, or not."""
+        forged = line.source is not None or line.destination is not None
+        if forged or line.shape.wrong_checksum or error_of(line, self.conversation.opening.family) is not None:
+            return
         self._sides[not line.back].heard = self._sides[line.back].next
 
     def _content(self, line: Line, wire: Wire) -> tuple[int, bytes]:

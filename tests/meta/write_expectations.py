@@ -13,6 +13,7 @@ from pathlib import Path
 from lab.conformance.case import Case, load_cases
 from lab.conformance.changing import CHANGES, CHANGES_TITLE
 from lab.conformance.generated import DRAWS, SHIPPED
+from lab.conformance.talking import TALKS, TALKS_TITLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "expectations.md"
 HEAD = """# Expectations
@@ -48,6 +49,7 @@ def _generated() -> Iterator[str]:
     yield "## generated"
     yield from (f"`{each.id}`: {each.title}\n" for each in (*DRAWS, SHIPPED))
     yield f"`{CHANGES}`: {CHANGES_TITLE}\n"
+    yield f"`{TALKS}`: {TALKS_TITLE}\n"
     yield "What is drawn lies at the policies' own borders; what fails is cut down to the smallest example."
 
 

@@ -12,43 +12,64 @@ from pathlib import Path
 
 from all_faults import FAULTS, GROUPS
 
+from lab.conformance.changing import CHANGES, COURSES
 from lab.conformance.generated import POLICIES, PROFILES
+from lab.conformance.talking import PROFILES as TALK_PROFILES
+from lab.conformance.talking import TALKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
+WORDS = {POLICIES.id: "scenario", CHANGES: "step", TALKS: "talk"}
+NOT_FOUND, UNKNOWN = "no", "—"
 MEASURED = Path(__file__).with_name("found_by_generation.json")
 HEAD = """# Broken dataplanes
 
 Each is a sound dataplane with one mistake laid over it, in `tests/meta`. That the expectation catches it is tested with
-the dataplanes `iptables` and `nftables`. *Generation alone* is what `{property}` finds with all
-hand-written cases switched off: the number of the first of {most} scenarios of the profile `ci`, which are no matter of
-chance, that fails with `iptables`; measured by `tests/meta/measure_generation.py`. A dash: not measured. Faults of a
-moment are not its matter: `generated.changes` looks for those. Written by `tests/meta/write_faults.py`; a test
-compares the two.
+the dataplanes `iptables` and `nftables`. *Generation alone* is what is found with all hand-written cases switched off,
+with `iptables` and what the profile `ci` draws, which is no matter of chance (`tests/meta/measure_generation.py`):
+
+- *scenario*: the number of the first of {scenarios} scenarios of `{policies}` that fails.
+- *step*: the number of the first step of {courses} courses of `{changes}` that goes wrong.
+- *talk*: the number of the first of {talks} scenarios of `{conversations}` with a packet that fares otherwise.
+- *no*: looked for and not found, so that only the hand-written case catches it, or luck. A dash: not measured.
+
+Written by `tests/meta/write_faults.py`; a test compares the two.
 """
 
 
 def page() -> str:
     """The whole page."""
-    found: dict[str, int | None] = json.loads(MEASURED.read_text())
-    most = PROFILES["ci"].max_examples
-    lines = [HEAD.format(property=POLICIES.id, most=most)]
-    counted = Counter("found" if number is not None else "missed" for number in found.values())
-    lines.append(
-        f"{len(FAULTS)} faults, each caught by an expectation. Of {len(found)} that were measured, generation alone "
-        f"found {counted['found']}.\n"
-    )
+    found: dict[str, dict[str, int | None]] = json.loads(MEASURED.read_text())
+    told = {fault.name: _alone(fault.name, found) for fault in FAULTS}
+    counted = Counter("missed" if text == NOT_FOUND else "found" for text in told.values() if text != UNKNOWN)
+    lines = [
+        HEAD.format(
+            scenarios=PROFILES["ci"].max_examples,
+            policies=POLICIES.id,
+            courses=COURSES["ci"][0].max_examples,
+            changes=CHANGES,
+            talks=TALK_PROFILES["ci"].max_examples,
+            conversations=TALKS,
+        ),
+        f"{len(FAULTS)} faults, each caught by an expectation.",
+        f"Of {counted.total()} that were measured, generation alone found {counted['found']}.\n",
+    ]
     for title, faults in GROUPS.items():
         lines += [
             f"## {title}",
             "| fault | what is wrong | caught by | generation alone |",
             "| --- | --- | --- | --- |",
         ]
-        for fault in faults:
-            number = found.get(fault.name)
-            alone = "—" if fault.name not in found else f"none of {most}" if number is None else str(number)
-            lines.append(f"| `{fault.name}` | {fault.wrong} | `{fault.caught_by}` | {alone} |")
+        lines += [f"| `{each.name}` | {each.wrong} | `{each.caught_by}` | {told[each.name]} |" for each in faults]
         lines.append("")
     return "\n".join(lines)
+
+
+def _alone(name: str, found: dict[str, dict[str, int | None]]) -> str:
+    """What generation found of a fault, by whichever of it was tried."""
+    numbers = {word: found.get(drawn, {}).get(name, 0) for drawn, word in WORDS.items()}  # 0: not measured
+    if told := [f"{word} {number}" for word, number in numbers.items() if number]:
+        return ", ".join(told)
+    return NOT_FOUND if None in numbers.values() else UNKNOWN
 
 
 if __name__ == "__main__":

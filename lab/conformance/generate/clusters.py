@@ -18,6 +18,8 @@ __all__ = ["Known", "cluster_document", "clusters"]
 Known = Mapping[tuple[str, str], Entry | None]
 """By section and name what is otherwise than in the topology; None: the workload is not there."""
 
+_NAME = "kubernetes.io/metadata.name"
+"""A namespace's label that always holds its name."""
 _FIELDS = ("labels", "labels", "labels", "ports", "serviceAccount", "profiles", "gone")
 
 
@@ -56,4 +58,4 @@ def _workload(draw: st.DrawFn, facts: Facts, name: str) -> Entry | None:
 
 
 def _labels(draw: st.DrawFn, known: Labels) -> dict[str, str]:
-    return {key: pick(draw, values) for key, values in known.items() if chance(draw, 2)}
+    return {key: pick(draw, values) for key, values in known.items() if key != _NAME and chance(draw, 2)}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lab.conformance.suites import Contract, Expectations, GeneratedChanges, GeneratedScenarios
+from lab.conformance.suites import Contract, Expectations, GeneratedChanges, GeneratedScenarios, GeneratedTalks
 
 
 class TestContract(Contract):
@@ -16,6 +16,10 @@ class TestExpectations(Expectations):
 
 class TestGenerated(GeneratedScenarios):
     """What nobody wrote down."""
+
+
+class TestTalks(GeneratedTalks):
+    """What nobody wrote down, packet by packet."""
 
 
 class TestChanges(GeneratedChanges):
