@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-from dataplanes.registry import load_dataplane
+from dataplanes.registry import load_accelerator, load_dataplane
 from lab.conformance.harness import Harness
 from lab.conformance.hosts import host_of
 from lab.errors import HostError
@@ -25,6 +25,7 @@ from lab.topology.flows import default_flows
 from lab.topology.load import load_topology
 
 POLICY = Path(__file__).parents[2] / "topologies" / "policies" / "mixed.yaml"
+BLOCKLIST = POLICY.with_name("mixed")
 KINDS = {"namespace": "node-1", "container": "node-2"}
 TOOLS = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save", "ipset", "ip")
 
@@ -176,7 +177,7 @@ def tried(check: Callable[[Subject], None], subject: Subject) -> str:
 def test_machine_is_a_ready_node_and_all_flows_to_and_from_it_are_as_expected():
     topology = load_topology("mixed")
     flows = default_flows(topology)
-    with Harness(topology, load_dataplane("iptables")) as harness:
+    with Harness(topology, load_dataplane("iptables"), [load_accelerator("xdp")]) as harness:
         machine = harness.lab.nodes["node-3"]
         assert machine.run(["uname", "-r"]).stdout.startswith("6.1.")
         with pytest.raises(HostError, match="kernel of another machine"):
@@ -184,7 +185,10 @@ def test_machine_is_a_ready_node_and_all_flows_to_and_from_it_are_as_expected():
         # Before the first policy: the dataplane has made its chains already, and no rules.
         failures = [failure for check in CHECKS if (failure := tried(check, Subject(harness.lab, machine)))]
         assert failures == []
-        for files in ((), (POLICY,)):
+        for files in ((), (POLICY,), (POLICY, BLOCKLIST)):
             results = harness.verify(load_resources(list(files), topology), flows)
             assert results.conformant, results.wrong
         assert "-A " in harness.evidence()["node-3"].ruleset
+        dropped = {node: told.counters["eth0.xdp.dropped"] for (node, _), told in harness.acceleration().items()}
+        assert dropped.keys() == topology.nodes.keys()
+        assert all(dropped.values()), dropped

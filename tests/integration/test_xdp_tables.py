@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ways of looking sources up, on whatever kernel this runs: the kernel matrix runs it on each of its own.
+
+What expectations deny has few sources, for which there is the trie: the flat tables would meet no other verifier.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_network
+from itertools import islice
+
+import numpy as np
+import pytest
+from xdp_model import Net, Rules
+from xdp_world import LENGTHS, edges, filter_for, shapes_from, wrong
+
+from dataplanes.xdp.lists import Kind
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="BPF programs need root")
+
+EACH = 12
+FRAMES = 1500
+
+
+def listed() -> tuple[Net, ...]:
+    """Networks of every length, drawn anew each time."""
+    generator = np.random.default_rng()
+    return tuple(
+        ip_network((int.from_bytes(generator.bytes(bits // 8)) >> (bits - length) << (bits - length), length))
+        for version, bits in ((4, 32), (6, 128))
+        for length in LENGTHS[version]
+        if length > 8
+        for _ in range(EACH)
+    )
+
+
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name.lower())
+def test_verifier_takes_the_filter_and_it_drops_what_is_listed_and_nothing_else(kind: Kind) -> None:
+    rules = Rules(listed())
+    bare = filter_for(rules, kind)
+    try:
+        assert {bare.facts()[f"ipv{version}"].partition(",")[0] for version in (4, 6)} == {kind.name.lower()}
+        assert bare.lost() == 0
+        assert wrong(bare, rules, shapes_from(islice(edges(rules.plain), FRAMES))) == []
+    finally:
+        bare.close()
