@@ -65,10 +65,11 @@ INLINE int in_v6_trie(const struct packet *packet)
  * follows this, unless the compiler makes one shift of it and of what comes next. */
 INLINE u64 place_of(u64 hash, u32 bits, u64 places)
 {
-	u64 place = hash * places >> bits;
-
-	asm volatile("" : "+r"(place));
-	return place;
+	/* In this order: older verifiers (6.1 among them) know the bounds of a product only if its second number is known. */
+	asm volatile("%0 *= %1" : "+r"(hash) : "r"(places));
+	hash >>= bits;
+	asm volatile("" : "+r"(hash));
+	return hash;
 }
 
 #endif
