@@ -39,9 +39,17 @@ def policies() -> Path:
 
 
 def test_every_example_is_counted_and_says_what_it_shows() -> None:
-    files = list(policies().iterdir())
-    assert {file.stem for file in files} == DENIED.keys()
+    files = list(policies().rglob("*.yaml"))
+    assert {file.stem for file in files if file.parent == policies()} == DENIED.keys()
     assert all("# Shows: " in file.read_text() for file in files)
+
+
+def test_blocklist_of_mixed_denies_all_that_the_client_sends_to_workloads() -> None:
+    topology = load_topology("mixed")
+    oracle = Oracle(topology, load_resources([policies() / "mixed"], topology))
+    denied = {flow for flow in default_flows(topology) if not oracle.verdict(flow).allowed}
+    assert denied == {flow for flow in default_flows(topology) if flow.source == "client"}
+    assert len(denied) == 6 * 2 * 2
 
 
 @pytest.mark.parametrize(("name", "denied"), DENIED.items())
