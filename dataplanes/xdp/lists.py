@@ -39,8 +39,8 @@ _FULL_SIZE: Final = {"v4_top": LAYOUT["V4_TOP_WORDS"], "v6_top": LAYOUT["V6_TOP"
 _KINDS: Final = {"v6_top": np.uint16}
 # What one entry of a map takes; of those that are not here, 8 bytes at most.
 _ENTRY_BYTES: Final = {
-    "v4_slots": 4 * LAYOUT["V4_SLOTS_EACH"],
-    "v4_more": 4 * LAYOUT["V4_SLOTS_EACH"],
+    "v4_codes": 16,
+    "v4_slots": 16,
     "v6_lines": 8 * LAYOUT["V6_LINE_WORDS"],
     "v6_more": 8 * LAYOUT["V6_LINE_WORDS"],
     "v6_hosts": 16 * LAYOUT["V6_HOSTS_EACH"],

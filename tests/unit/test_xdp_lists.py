@@ -31,12 +31,13 @@ def test_kernels_before_six_take_values_of_four_megabytes(release: str, limit: i
     [
         (4, 31, "6.1.0", Kind.TRIE),
         (4, 32, "5.10.0", Kind.FLAT),
-        (4, 520_000, "5.10.0", Kind.FLAT),
-        (4, 530_000, "5.10.0", Kind.TRIE),
-        (4, 530_000, "6.1.0", Kind.FLAT),
+        (4, 600_000, "5.10.0", Kind.FLAT),
+        (4, 700_000, "5.10.0", Kind.TRIE),
+        (4, 700_000, "6.1.0", Kind.FLAT),
         (6, 32, "5.10.0", Kind.FLAT),
-        (6, 530_000, "5.10.0", Kind.TRIE),
-        (6, 530_000, "6.1.0", Kind.FLAT),
+        (6, 120_000, "5.10.0", Kind.FLAT),
+        (6, 140_000, "5.10.0", Kind.TRIE),
+        (6, 140_000, "6.1.0", Kind.FLAT),
     ],
 )
 def test_list_whose_tables_the_kernel_does_not_make_is_looked_up_in_a_trie(
@@ -50,4 +51,4 @@ def test_list_whose_tables_the_kernel_does_not_make_is_looked_up_in_a_trie(
 
 def test_tables_that_are_asked_for_are_taken_whatever_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "release", lambda: "5.10.0")
-    assert SourceList(4, spread(530_000, 4), Kind.FLAT).kind is Kind.FLAT
+    assert SourceList(4, spread(700_000, 4), Kind.FLAT).kind is Kind.FLAT
