@@ -35,14 +35,18 @@ def listed() -> tuple[Net, ...]:
     )
 
 
+@pytest.mark.parametrize("conditional", [(), ((ip_network("203.0.113.0/24"), 6, ((80, 80),)),)], ids=["plain", "ports"])
 @pytest.mark.parametrize("forced", [Kind.FLAT, Kind.TRIE], ids=["flat", "trie"])
-def test_verifier_takes_the_filter_and_it_drops_what_is_listed_and_nothing_else(forced: Kind) -> None:
-    rules = Rules(listed())
+def test_verifier_takes_the_filter_and_it_drops_what_is_listed_and_nothing_else(
+    forced: Kind, conditional: tuple[tuple[Net, int, tuple[tuple[int, int], ...]], ...]
+) -> None:
+    rules = Rules(listed(), conditional)
     bare = filter_for(rules, forced)
     try:
         told = {bare.facts()[f"ipv{version}"].partition(",")[0] for version in (4, 6)}
         assert told == {forced.name.lower()}
         assert bare.lost() == 0
-        assert wrong(bare, rules, shapes_from(islice(edges(rules.plain), FRAMES))) == []
+        asked = islice(edges((*(net for net, _, _ in conditional), *rules.plain)), FRAMES)
+        assert wrong(bare, rules, shapes_from(asked)) == []
     finally:
         bare.close()
