@@ -62,6 +62,7 @@
 #define NUMBER_V6_MORE_FACTOR 40
 #define NUMBER_V6_HOSTS 41
 #define NUMBER_V6_REST 42
+#define NUMBER_V4_TOP 43 /* whether there is anything so short */
 
 /* IPv4: a bit for each /16 that is listed as a whole, by its bytes as they stand in the packet. A place of sixteen bytes for some /24s, with a code of sixteen bits for
  * each network in them: a tag that tells the /24 from others of this place, the address's last byte up to the network's

@@ -35,7 +35,7 @@ _MAPS: Final = {
     4: ("v4_top", "v4_codes", "v4_slots"),
     6: ("v6_top", "v6_pages", "v6_lines", "v6_more", "v6_hosts", "v6_rest"),
 }
-_FULL_SIZE: Final = {"v4_top": LAYOUT["V4_TOP_WORDS"], "v6_top": LAYOUT["V6_TOP"]}
+_FULL_SIZE: Final = {"v6_top": LAYOUT["V6_TOP"]}
 _KINDS: Final = {"v6_top": np.uint16}
 # What one entry of a map takes; of those that are not here, 8 bytes at most.
 _ENTRY_BYTES: Final = {

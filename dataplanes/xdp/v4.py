@@ -32,20 +32,24 @@ _SHORTEST_TO_REMOVE: Final = 8
 def v4_sizes(prefixes: Iterable[Prefix]) -> dict[str, int]:
     """How large the maps must be for a list, with room to grow."""
     crowd: dict[int, int] = {}
-    whole = 0
+    whole, top = 0, 1
     for value, length in prefixes:
         if length > BLOCK_BITS:
             crowd[value >> 8] = crowd.get(value >> 8, 0) + 1
         elif length > _TOP_BITS:
             whole += 1 << BLOCK_BITS - length
+        else:
+            top = LAYOUT["V4_TOP_WORDS"]
     codes = whole + sum(crowd.values())
     over = sum(count - _CROWD for count in crowd.values() if count > _CROWD)
-    return {"v4_codes": places_for(codes), "v4_slots": slot_places_for(over + int(codes * _ELSEWHERE))}
+    slots = slot_places_for(over + int(codes * _ELSEWHERE))
+    return {"v4_top": top, "v4_codes": places_for(codes), "v4_slots": slots}
 
 
 def v4_constants(sizes: Mapping[str, int], factors: Factors) -> dict[int, int]:
     """What stands in the filter for such tables."""
     return {
+        LAYOUT["NUMBER_V4_TOP"]: int(sizes["v4_top"] > 1),
         LAYOUT["NUMBER_V4_CODES"]: sizes["v4_codes"],
         LAYOUT["NUMBER_V4_SLOTS"]: sizes["v4_slots"],
         LAYOUT["NUMBER_V4_FACTOR"]: factors.first,
@@ -86,10 +90,9 @@ class V4Tables:
                 self._put(net)
 
     def add(self, prefix: Prefix) -> bool:
-        """List a network; its sources are found from the moment on at which this returns, others never."""
+        """List a network, whose sources are found from then on; False when there is no room: build anew instead."""
         if prefix.length <= _TOP_BITS:
-            self._mark(prefix)
-            return True
+            return self._mark(prefix)
         for block, code in _codes_of(prefix):
             if not self._codes.add(block, code):
                 if (last := self._codes.last(block)) is not None:
@@ -119,9 +122,9 @@ class V4Tables:
         """Which addresses are found, by the same steps as the filter's."""
         wide = addresses.astype(np.uint64)
         sent = as_sent(wide >> 16, 2)
-        found: NDArray[np.bool_] = self._top[sent >> 6] >> (sent & 63) & 1 == 1
-        hit, on = self._codes.look(wide)
-        found |= hit
+        found, on = self._codes.look(wide)
+        if len(self._top) > 1:
+            found |= self._top[sent >> 6] >> (sent & 63) & 1 == 1
         asked = np.flatnonzero(on & ~found)
         hit, on = self._slots.look(wide[asked])
         found[asked[hit]] = True
@@ -178,12 +181,15 @@ class V4Tables:
             elif self._rest.has(address):
                 self._rest.remove(address)
 
-    def _mark(self, net: Prefix) -> None:
-        """Set the bit of each /16."""
+    def _mark(self, net: Prefix) -> bool:
+        """Set the bit of each /16; False where no list had anything so short when it was built."""
+        if len(self._top) == 1:
+            return False
         first = net.value >> 16
         for number in range(first, first + (1 << _TOP_BITS - net.length)):
             sent = as_sent(number, 2)
             self._top[sent >> 6] |= np.uint64(1 << (sent & 63))
+        return True
 
 
 def _codes(values: Words, lengths: NDArray[np.uint8]) -> tuple[Words, Words]:
