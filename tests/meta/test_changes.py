@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong for a moment only is found without any hand-written case, and so is a start that opens everything."""
+"""What is wrong for a moment only, or does not follow, is found without a case; so is a start that opens everything."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster_faults import CLUSTER_FAULTS
 from faults import lay
 from window_faults import WINDOW_FAULTS
 
@@ -64,6 +65,16 @@ def test_sound_dataplanes_pass(dataplane: type[IptablesDataplane | NftablesDatap
     assert changing.hold("ci", load_topology("one-node")) is None
     assert changing.seen["steps"] > 20
     assert RESTART.broken(Judged(dataplane)) is None
+
+
+@pytest.mark.parametrize("name", ["gone-workload-stays", "labels-stay"])
+def test_fault_of_a_dataplane_that_does_not_follow_the_cluster_is_found(name: str, judge: Judge) -> None:
+    fault = next(each for each in CLUSTER_FAULTS if each.name == name)
+    changing = Changing(judge, lay(fault, NftablesDataplane))
+    failure = changing.hold("ci", None)
+    assert failure is not None, fault.wrong
+    assert f"FAILED {CHANGES}" in failure
+    assert "grid:" in failure
 
 
 class Forgetful(NftablesDataplane):

@@ -75,9 +75,10 @@ def _course(draw: st.DrawFn, facts: Facts, most: int) -> Course:
     states = [_drawn(draw, facts) for _ in range(3)]
     met = [document for state in states for document in _documents(state) if "kind" in document]
     drawn = tuple(flow for flow in flows(draw, facts, met) if needed_by_flow(flow) <= facts.capabilities)
-    edits: list[Edit] = []
-    now: dict[Identity, _Thing] = {}
-    for state in states:
+    # All of the first state comes at once: a change that meets nothing in force tells little.
+    now = dict(states[0])
+    edits = [Edit("all of a first state added", _documents(now), chance(draw, 8))]
+    for state in states[1:]:
         for identity in draw(st.permutations(sorted({*now, *state}))):
             old, new = now.get(identity), state.get(identity)
             if len(edits) == most or old == new:
