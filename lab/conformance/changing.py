@@ -39,6 +39,7 @@ WATCHED: Final = 16
 """Flows that are watched during a step; the rounds of more take longer."""
 
 _ANY: Final = settings(
+    derandomize=False,  # also where Hypothesis finds that it runs in CI
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

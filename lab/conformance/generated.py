@@ -78,6 +78,7 @@ _MOST: Final = {"dev": 600, "ci": 600, "nightly": 3000}
 _MOST_OF_SHIPPED: Final = 20_000
 
 _ANY: Final = settings(
+    derandomize=False,  # also where Hypothesis finds that it runs in CI
     deadline=None,  # the kernel is in the loop
     database=None,  # a failure is kept as a bundle
     suppress_health_check=list(HealthCheck),

@@ -20,7 +20,7 @@ from lab.errors import LabError, PolicyError, TopologyError
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
 from lab.topology.flows_file import flows_of, load_flows
-from lab.topology.load import topology_of
+from lab.topology.load import topology_document, topology_of
 from lab.traffic.conversation import Conversation
 
 __all__ = [
@@ -168,7 +168,7 @@ def _without_profiles(topology: Entry) -> Entry:
 
 def _load_files(directory: Path) -> LoadedScenario:
     """Read the files of a scenario as a user's files are read."""
-    (entry,) = read_documents(directory / TOPOLOGY, TopologyError)
+    entry = topology_document(directory / TOPOLOGY)
     topology = topology_of(entry)
 
     def state(file: Path) -> State:

@@ -32,6 +32,7 @@ TALKS_TITLE: Final = (
 )
 
 _ANY: Final = settings(
+    derandomize=False,  # also where Hypothesis finds that it runs in CI
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

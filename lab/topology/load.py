@@ -26,7 +26,7 @@ from lab.topology.schema import (
 )
 from lab.topology.shipped import shipped_names, shipped_topology
 
-__all__ = ["load_topology", "topology_of"]
+__all__ = ["load_topology", "topology_document", "topology_of"]
 
 _NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """The label that the API server gives every namespace (Kubernetes 1.22 and later)."""
@@ -55,7 +55,7 @@ def load_topology(path: Path | str) -> Topology:
             allowed=f"a file, or one of {listing(shipped_names())}",
             next_step=suggestion(str(path), shipped_names()),
         )
-    return topology_of(_the_document(file))
+    return topology_of(topology_document(file))
 
 
 def topology_of(document: Document) -> Topology:
@@ -71,7 +71,8 @@ def _is_there(file: Path) -> bool:
         return False
 
 
-def _the_document(file: Path) -> Document:
+def topology_document(file: Path) -> Document:
+    """The one document of a topology file; raises TopologyError when there is another number of them."""
     documents = read_documents(file, TopologyError)
     value = documents[0].value if documents else None
     if isinstance(value, dict) and "apiVersion" in value and "kind" in value:
