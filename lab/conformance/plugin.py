@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pluggy
 import pytest
 from _pytest.junitxml import xml_key
 
@@ -94,7 +96,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_JUDGED] = judged
     config.pluginmanager.register(About())
     config.pluginmanager.import_plugin(FIXTURES)  # late: the last of a name counts, and testinfra has a host
-    if not hasattr(config, "workerinput"):  # a worker of pytest-xdist only sends its reports
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist only sends its reports
+        # When the main process was killed there is nobody to send them to, and nobody who wants to read of it.
+        warnings.filterwarnings("ignore", category=pluggy.PluggyTeardownRaisedWarning)
+    else:
         _put_together(config, judged)
 
 

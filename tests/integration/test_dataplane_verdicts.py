@@ -323,6 +323,8 @@ class Bench(BareNode):
             yield f"ip link set cali0{number} up"
             yield f"ip link set far{number} up"
         yield "ip addr add 198.18.255.1/32 dev cali01"
+        for address in (address for sources in SOURCES.values() for address in sources):
+            yield f"ip route add {address} dev cali01"  # the way back: without one, a source is not the workload's own
         for address in TARGET.values():
             yield f"ip route add {address} dev cali02"
             yield f"ip neigh add {address} lladdr {MAC_NOBODY.hex(':')} dev cali02 nud permanent"

@@ -25,6 +25,8 @@ from lab.errors import DataplaneError
 from lab.policy.resources import Resources
 from lab.topology.load import load_topology
 
+OF_CONNECTIONS = "plugin.sockets.both-ways"
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 CORE = [
@@ -47,11 +49,17 @@ def test_sample_program_passes_the_core(case: Case, judge: Judge) -> None:
 
 @pytest.mark.parametrize(
     "promise",
-    [each for each in PROMISES if not each.slow and ".acceleration." not in each.id],
+    [each for each in PROMISES if not each.slow and ".acceleration." not in each.id and each.id != OF_CONNECTIONS],
     ids=lambda promise: promise.id,
 )
 def test_sample_program_keeps_its_promises(promise: Promise) -> None:
     assert promise.broken(Judged(SampleDataplane)) is None
+
+
+def test_sample_program_is_not_asked_for_connections_that_it_does_not_declare() -> None:
+    promise = next(each for each in PROMISES if each.id == OF_CONNECTIONS)
+    with pytest.raises(NotHeldError, match="does not declare connections"):
+        promise.broken(Judged(SampleDataplane))
 
 
 def test_what_a_program_does_by_itself_cannot_be_made_to_fail() -> None:

@@ -75,5 +75,5 @@ def test_programs_that_do_not_hear_all_are_told(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sockets, "_PATIENCE_SECONDS", 0.5)
     told = SOCKETS.broken(Judged(lay(fault_named("long-packets-lost"), NftablesDataplane)))
     assert told is not None
-    assert "connection 0 of shop/web: timed out" in told
+    assert "timed out" in told
     assert "ops/monitor" not in told
