@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Dataplane, DataplaneError
@@ -18,7 +18,7 @@ from lab.conformance.harness import Harness
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
 from lab.conformance.results import Results
-from lab.conformance.rounds import Rounds
+from lab.conformance.rounds import DRAWN, Rounds
 from lab.conformance.scenario import Entry, Scenario
 from lab.conformance.states import State
 from lab.conformance.watching import watch
@@ -38,18 +38,10 @@ LAB_LIFE: Final = 6
 WATCHED: Final = 16
 """Flows that are watched during a step; the rounds of more take longer."""
 
-_ANY: Final = settings(
-    derandomize=False,  # also where Hypothesis finds that it runs in CI
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.generate,),  # what fails is cut down as a scenario
-    print_blob=False,
-)
 COURSES: Final = {
-    "dev": (settings(_ANY, max_examples=3), 6),
-    "ci": (settings(_ANY, max_examples=8, derandomize=True), 8),
-    "nightly": (settings(_ANY, max_examples=150), 20),
+    "dev": (settings(DRAWN, max_examples=3), 6),
+    "ci": (settings(DRAWN, max_examples=8, derandomize=True), 8),
+    "nightly": (settings(DRAWN, max_examples=150), 20),
 }
 """By profile: how many courses there are, and of how many steps."""
 

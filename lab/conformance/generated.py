@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from hypothesis import HealthCheck, Phase, reject, settings
+from hypothesis import Phase, reject, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Capability, Dataplane
@@ -21,7 +21,7 @@ from lab.conformance.generate import scenarios, topology_document
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
 from lab.conformance.regions import Coverage, Regions
-from lab.conformance.rounds import NO_SEED, Rounds
+from lab.conformance.rounds import DRAWN, NO_SEED, Rounds
 from lab.conformance.scenario import Entry, Scenario
 from lab.policy.load import resource_entries
 from lab.policy.resources import Resources
@@ -77,19 +77,15 @@ _MOST: Final = {"dev": 600, "ci": 600, "nightly": 3000}
 """Flows that are added to a drawn scenario: sending one costs little, but reading and judging it does, too."""
 _MOST_OF_SHIPPED: Final = 20_000
 
-_ANY: Final = settings(
-    derandomize=False,  # also where Hypothesis finds that it runs in CI
-    deadline=None,  # the kernel is in the loop
-    database=None,  # a failure is kept as a bundle
-    suppress_health_check=list(HealthCheck),
+_SHRUNK: Final = settings(
+    DRAWN,
     phases=(Phase.generate, Phase.shrink),
-    print_blob=False,
     report_multiple_bugs=False,  # one that fails is enough
 )
 PROFILES: Final = {
-    "dev": settings(_ANY, max_examples=25),
-    "ci": settings(_ANY, max_examples=100, derandomize=True),
-    "nightly": settings(_ANY, max_examples=5000),
+    "dev": settings(_SHRUNK, max_examples=25),
+    "ci": settings(_SHRUNK, max_examples=100, derandomize=True),
+    "nightly": settings(_SHRUNK, max_examples=5000),
 }
 
 

@@ -13,10 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from hypothesis import given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-__all__ = ["NO_SEED", "ROUND", "Rounds"]
+__all__ = ["DRAWN", "NO_SEED", "ROUND", "Rounds"]
+
+DRAWN: Final = settings(
+    derandomize=False,  # also where Hypothesis finds that it runs in CI
+    deadline=None,  # the kernel is in the loop
+    database=None,  # a failure is kept as a bundle
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate,),  # what fails is cut down as a scenario
+    print_blob=False,
+)
+"""How everything is drawn; profiles say how much."""
 
 ROUND: Final = 100
 """Examples that one run of Hypothesis draws; the simplest ones come again in each."""

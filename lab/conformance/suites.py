@@ -21,6 +21,7 @@ from lab.conformance.outcomes import NOT_SUPPORTED
 from lab.conformance.promises import PROMISES, Promise
 from lab.conformance.talking import TALKS, TALKS_TITLE
 from lab.errors import NoLabError
+from lab.topology import Topology
 from lab.topology.load import load_topology
 
 __all__ = ["Contract", "Expectations", "GeneratedChanges", "GeneratedScenarios", "GeneratedTalks", "conclude"]
@@ -64,9 +65,9 @@ class GeneratedScenarios:
         """Every drawn flow gets the oracle's verdict."""
         if (reason := host_lacks(draws.capabilities)) is not None:
             pytest.skip(reason)
-        given = request.config.getoption("--topology")
-        topology = None if given is None else load_topology(given)
+        topology = _given_topology(request)
         if draws.sidecars and topology is not None and not any(each.sidecar for each in topology.workloads.values()):
+            given = request.config.getoption("--topology")
             pytest.skip(f"no workload of {given} has a sidecar of which requests could be made")
         drawn = judge.hold_generated(draws, request.config.getoption("--lab-profile"), topology)
         _conclude_drawn(judged, draws, drawn, record_property)
@@ -91,11 +92,8 @@ class GeneratedTalks:
         record_property: Callable[[str, object], None],
     ) -> None:
         """Every packet of every conversation fares as the model of connections says."""
-        needed = {Capability.CONNECTIONS, Capability.LIVE_UPDATE}
-        if lacking := ", ".join(sorted(each.value for each in needed - judged.capabilities)):
-            pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {lacking}")
-        given = request.config.getoption("--topology")
-        topology = None if given is None else load_topology(given)
+        _skip_where_lacking(judged, {Capability.CONNECTIONS, Capability.LIVE_UPDATE})
+        topology = _given_topology(request)
         drawn = judge.hold_talks(request.config.getoption("--lab-profile"), topology)
         record_property("covered", drawn.covered)
         conclude(judged, TALKS, drawn.failure)
@@ -113,10 +111,8 @@ class GeneratedChanges:
         record_property: Callable[[str, object], None],
     ) -> None:
         """Nothing is seen during any step that must not be, and after it every flow gets the oracle's verdict."""
-        if Capability.LIVE_UPDATE not in judged.capabilities:
-            pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {Capability.LIVE_UPDATE.value}")
-        given = request.config.getoption("--topology")
-        topology = None if given is None else load_topology(given)
+        _skip_where_lacking(judged, {Capability.LIVE_UPDATE})
+        topology = _given_topology(request)
         drawn = judge.hold_changes(request.config.getoption("--lab-profile"), topology)
         record_property("covered", drawn.covered)
         conclude(judged, CHANGES, drawn.failure)
@@ -151,6 +147,17 @@ class Contract:
         unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
         if unknown:
             pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)
+
+
+def _given_topology(request: pytest.FixtureRequest) -> Topology | None:
+    """The only one in which anything is to be drawn, if the command line names one."""
+    given = request.config.getoption("--topology")
+    return None if given is None else load_topology(given)
+
+
+def _skip_where_lacking(judged: Judged, needed: set[Capability]) -> None:
+    if lacking := ", ".join(sorted(each.value for each in needed - judged.capabilities)):
+        pytest.skip(f"{NOT_SUPPORTED}: {judged.dataplane.name} does not declare {lacking}")
 
 
 def _conclude_drawn(judged: Judged, draws: Draws, drawn: Drawn, record_property: Callable[[str, object], None]) -> None:

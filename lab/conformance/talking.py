@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from dataplanes.api import Dataplane
@@ -17,7 +17,7 @@ from lab.conformance.counterexample import Failing
 from lab.conformance.generate.talks import talks
 from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
-from lab.conformance.rounds import Rounds
+from lab.conformance.rounds import DRAWN, Rounds
 from lab.conformance.scenario import Entry, Scenario
 from lab.oracle import PartialOracle
 from lab.protocols import SCTP, TCP
@@ -31,18 +31,10 @@ TALKS_TITLE: Final = (
     "Whatever two ends say to each other, and however policy changes meanwhile, each packet fares as it must."
 )
 
-_ANY: Final = settings(
-    derandomize=False,  # also where Hypothesis finds that it runs in CI
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.generate,),  # what fails is cut down as a scenario
-    print_blob=False,
-)
 PROFILES: Final = {
-    "dev": settings(_ANY, max_examples=10),
-    "ci": settings(_ANY, max_examples=60, derandomize=True),
-    "nightly": settings(_ANY, max_examples=600),
+    "dev": settings(DRAWN, max_examples=10),
+    "ci": settings(DRAWN, max_examples=60, derandomize=True),
+    "nightly": settings(DRAWN, max_examples=600),
 }
 """By profile: how many scenarios there are, of up to ten conversations each."""
 
