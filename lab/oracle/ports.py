@@ -107,14 +107,23 @@ def _servers(packet: Packet, side: Side, names: tuple[str, ...]) -> list[Party]:
     return [party for party in packet.end(side).parties if serves(party, packet, side, names)] if names else []
 
 
-def not_port(side: Side, ports: tuple[PortMatch, ...]) -> Condition:
-    """``notPorts``: in no range, and declared under none of the names by whoever is at the address."""
+def not_port(side: Side, ports: tuple[PortMatch, ...], who: PartyTest | None) -> Condition:
+    """``notPorts``: in no range, and declared under none of the names by anybody there whom the side's selectors allow.
+
+    Who is not selected excepts nothing: that is seen where a network set covers the address of a pod that has the
+    name, and only the set passes the selectors. (Source: Felix, calc/rule_scanner.go.)
+    """
     names = _names(ports)
+    asked = who if names else None
+
+    def excepted(packet: Packet) -> bool:
+        servers = _servers(packet, side, names)
+        return any(asked is None or asked.matches(party) for party in servers)
 
     def holds(packet: Packet) -> bool:
-        return not _in_ranges(packet.port_at(side), ports) and not _servers(packet, side, names)
+        return not _in_ranges(packet.port_at(side), ports) and not excepted(packet)
 
     def mismatch(packet: Packet) -> Mismatch:
         return Mismatch(f"{side}.notPorts", f"none of {_spell(ports)}", spell_port(packet, side))
 
-    return Condition(_part(side, ports), ("notPorts", side, ports), holds, mismatch, _ranges(ports))
+    return Condition(_part(side, ports), ("notPorts", side, ports, asked), holds, mismatch, _ranges(ports))

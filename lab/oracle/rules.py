@@ -96,4 +96,4 @@ def _side_conditions(side: Side, entity: EntityRule, namespace: str | None) -> I
         if who is not None and any(isinstance(port, str) for port in entity.ports):
             yield named_by(side, entity.ports, who)
     if entity.not_ports:
-        yield not_port(side, entity.not_ports)
+        yield not_port(side, entity.not_ports, who)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node ports as a cluster has them beside its dataplane: destination NAT on every node.
 
-What comes to a node port behind which nobody is does not arrive at the node either. A cluster's service proxy also
-masquerades what it sends to another node, so that replies come back the same way; here only first packets go through,
-and what is behind the node sees the real source.
+What comes to a node port behind which nobody is does not arrive at the node either, nor does what is not tracked and
+therefore not translated. A cluster's service proxy also masquerades what it sends to another node, so that replies come
+back the same way; here only first packets go through, and what is behind the node sees the real source.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = ["forward_node_ports"]
 CHAIN: Final = "lab-node-ports"
 _HOOKS: Final = {"nat": ("PREROUTING", "OUTPUT"), "mangle": ("INPUT",)}
 """By table. Tables for NAT may not drop, and the one for filtering belongs to dataplanes, which may accept first."""
+_UNTRACKED: Final = " -m conntrack --ctstate UNTRACKED"
 _RESTORE: Final = {4: "iptables-nft-restore", 6: "ip6tables-nft-restore"}
 
 
@@ -58,17 +59,20 @@ def _text(before: Sequence[NodePort], now: Sequence[NodePort]) -> str:
 
 
 def _rules(ports: Iterable[NodePort], table: str) -> list[str]:
-    """A table's rules: nat sends on what has somebody behind it, mangle drops the rest."""
-    return [_rule(port) for port in ports if (port.backend is not None) == (table == "nat")]
+    """A table's rules: nat sends on what has somebody behind it, mangle drops what is left."""
+    if table == "nat":
+        return [f"{_match(port)} -j DNAT --to-destination {_backend(port)}" for port in ports if port.backend]
+    return [f"{_match(port)}{_UNTRACKED if port.backend else ''} -j DROP" for port in ports]
 
 
-def _rule(port: NodePort) -> str:
+def _match(port: NodePort) -> str:
     protocol = PROTOCOL_NAMES[port.protocol].lower()
-    match = f"-p {protocol} -m {protocol} --dport {port.port}"
-    if port.backend is None:
-        return f"{match} -j DROP"
+    return f"-p {protocol} -m {protocol} --dport {port.port}"
+
+
+def _backend(port: NodePort) -> str:
     backend = f"[{port.backend}]" if port.family == 6 else str(port.backend)
-    return f"{match} -j DNAT --to-destination {backend}:{port.backend_port}"
+    return f"{backend}:{port.backend_port}"
 
 
 def _restore(node: Node, command: str, text: str) -> None:

@@ -222,6 +222,7 @@ HOST_MISREADINGS = (
         (
             "host.do-not-track.beats-other-policy",
             "host.workloads.early-policy-ignored",
+            "host.node-port.untracked-gets-nowhere",
             "host.pre-dnat.sees-node-port",
             "host.pre-dnat.allow-spares-host-policy",
             "host.do-not-track.no-match-goes-on",

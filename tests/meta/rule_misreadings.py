@@ -16,6 +16,7 @@ from misread import (
 )
 
 from lab.policy.resources import (
+    Action,
     CalicoPolicy,
     EntityRule,
     IcmpMatch,
@@ -55,6 +56,17 @@ def _named_as_eighty(ports: tuple[PortMatch, ...]) -> tuple[PortMatch, ...]:
 def _named_are_tcp(rule: Rule) -> Rule:
     named = any(isinstance(port, str) for side in (rule.source, rule.destination) for port in side.ports)
     return replace(rule, protocol=ProtocolMatch(TCP, by_name=True)) if named and rule.protocol is None else rule
+
+
+def _names_of_everybody(rule: Rule) -> tuple[Rule, ...]:
+    """What notPorts names is refused first, wherever it is."""
+    side = rule.destination
+    names = tuple(port for port in side.not_ports if isinstance(port, str))
+    if not names or rule.action is not Action.ALLOW:
+        return (rule,)
+    refused = Rule(Action.DENY, rule.place, protocol=rule.protocol, destination=EntityRule(ports=names))
+    numbers = tuple(port for port in side.not_ports if isinstance(port, PortRange))
+    return refused, replace(rule, destination=replace(side, not_ports=numbers))
 
 
 def _portless(number: int) -> Change:
@@ -136,6 +148,12 @@ RULE_MISREADINGS = (
         "A port's name is looked up once, for all: it is 80.",
         ("named-port.external.never-matches", "named-port.number.per-pod"),
         sides(lambda s: replace(s, ports=_named_as_eighty(s.ports), not_ports=_named_as_eighty(s.not_ports))),
+    ),
+    Misreading(
+        "names-of-everybody",
+        "What notPorts names is excepted for everybody who has such a port, selected or not.",
+        ("named-port.negated.of-whom-selectors-allow",),
+        rules(_names_of_everybody),
     ),
     Misreading(
         "names-are-tcp",
