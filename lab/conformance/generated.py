@@ -85,7 +85,7 @@ _SHRUNK: Final = settings(
 PROFILES: Final = {
     "dev": settings(_SHRUNK, max_examples=25),
     "ci": settings(_SHRUNK, max_examples=100, derandomize=True),
-    "nightly": settings(_SHRUNK, max_examples=5000),
+    "nightly": settings(_SHRUNK, max_examples=2000),
 }
 
 
