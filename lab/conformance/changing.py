@@ -31,8 +31,6 @@ __all__ = ["CHANGES", "CHANGES_TITLE", "COURSES", "Changing"]
 
 CHANGES: Final = "generated.changes"
 CHANGES_TITLE: Final = "However policy changes step by step, at no moment does a flow fare otherwise than it must."
-COURSES_A_ROUND: Final = 20
-"""Each is as large as three scenarios, and a few more."""
 LAB_LIFE: Final = 6
 """Courses that share a lab, where a topology is given."""
 WATCHED: Final = 16
@@ -75,7 +73,7 @@ class Changing:
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Run as many courses as the profile says; None, or the failure in words."""
         chosen, most = COURSES[profile]
-        rounds = Rounds(chosen, COURSES_A_ROUND)
+        rounds = Rounds(chosen)
 
         def check(course: Course) -> None:
             if course.flows:

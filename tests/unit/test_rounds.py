@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawing in rounds: as many examples as were asked for, and no more memory after three times as many."""
+"""Drawing in rounds: as many examples as were asked for, each its own, and no more memory after three times as many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from lab.conformance.rounds import NO_SEED, Rounds
+from lab.conformance.rounds import Rounds
 
 ROUND, FIRST = 50, 100
 """Memory is looked at in the first example after so many, and after three times as many: between two rounds."""
@@ -74,14 +74,38 @@ def test_each_round_has_a_seed_of_its_own_and_the_last_one_is_told() -> None:
     assert drawing.seed_text == str(drawing.drawn_from)
 
 
-def test_what_is_derandomised_is_drawn_in_one_go() -> None:
+def test_what_is_derandomised_is_the_same_each_time_in_all_its_rounds() -> None:
     drawn: list[list[int]] = [[], []]
     for seen in drawn:
         drawing = Rounds(settings(MANY, max_examples=12, derandomize=True), 5)
         drawing.check(st.integers(0, 1 << 60), seen.append)
-        assert drawing.seed_text == NO_SEED
+        assert drawing.seed_text == "2"
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) > 8
+
+
+def test_simplest_example_comes_once() -> None:
+    seen: list[int] = []
+    Rounds(settings(MANY, max_examples=60)).check(st.integers(0, 1 << 60), seen.append)
+    assert seen[0] == 0
+    assert 0 not in seen[1:]
+
+
+def _variants(drawing: Rounds) -> int:
+    """How many examples have half of another one's numbers in their places."""
+    seen: list[list[int]] = []
+    drawing.check(EXAMPLES, seen.append)
+    alike = (
+        any(sum(a == b for a, b in zip(one, other, strict=True)) > len(one) / 2 for other in seen[:number])
+        for number, one in enumerate(seen)
+    )
+    return sum(alike)
+
+
+def test_no_example_is_a_variant_of_another() -> None:
+    many = settings(MANY, max_examples=60)
+    assert _variants(Rounds(many)) == 0
+    assert _variants(Rounds(many, 60)) > 20
 
 
 def test_what_fails_in_a_later_round_ends_the_drawing() -> None:

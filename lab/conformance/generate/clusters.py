@@ -20,11 +20,11 @@ Known = Mapping[tuple[str, str], Entry | None]
 
 _NAME = "kubernetes.io/metadata.name"
 """A namespace's label that always holds its name."""
-_FIELDS = ("labels", "labels", "labels", "ports", "serviceAccount", "profiles", "gone")
+_FIELDS = ("labels", "labels", "ports", "serviceAccount", "profiles", "gone")
 
 
 def clusters(draw: st.DrawFn, facts: Facts) -> Known:
-    """A change of about every third namespace and workload; mostly it is one of labels."""
+    """A change of about every third namespace and workload."""
     changed: dict[tuple[str, str], Entry | None] = {}
     for name in facts.namespaces:
         if chance(draw, 3):

@@ -122,6 +122,8 @@ def _of_rule(facts: Facts, rule: Mapping[str, Any]) -> Iterator[Packet]:
         return
     if given is not None:
         yield from _of_protocol(given, rule)
+    elif "notICMP" in rule:
+        yield from _of_protocol("ICMPv6" if rule["notICMP"]["type"] in _ICMP_TYPES[ICMPV6] else "ICMP", rule)
     side = rule.get("destination") or {}
     named = [*side.get("ports", ()), *side.get("notPorts", ())]
     protocols = [given] if given is not None else list(_NEIGHBOUR_PROTOCOL)

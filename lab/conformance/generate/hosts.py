@@ -27,7 +27,7 @@ _NODE_PORT = 32010
 def host_resources(draw: st.DrawFn, facts: Facts) -> tuple[Document, ...]:
     """Host endpoints on some nodes, and at times what Felix is told and which addresses are masqueraded."""
     endpoints = [_endpoint(draw, facts, node) for node in facts.nodes if chance(draw, 2)]
-    found = [*endpoints, *([_felix(draw)] if chance(draw, 3) else [])]
+    found = [*endpoints, *([_felix(draw, facts)] if chance(draw, 3) else [])]
     if Capability.NAT_OUTGOING in facts.capabilities and chance(draw, 4):
         found.append(_pool(draw, facts))
     return tuple(found)
@@ -47,11 +47,13 @@ def _endpoint(draw: st.DrawFn, facts: Facts, node: str) -> Document:
     return {"apiVersion": _API, "kind": "HostEndpoint", "metadata": metadata, "spec": spec}
 
 
-def _felix(draw: st.DrawFn) -> Document:
+def _felix(draw: st.DrawFn, facts: Facts) -> Document:
     spec: Document = {"defaultEndpointToHostAction": pick(draw, ("Accept", "Return", "Drop"))}
     for key in ("failsafeInboundHostPorts", "failsafeOutboundHostPorts"):
         if chance(draw, 2):
             spec[key] = [dict(port) for port in pick(draw, _FAILSAFES)]
+    if Capability.IPV6_SUPPORT in facts.capabilities and chance(draw, 4):
+        spec["ipv6Support"] = False
     return {"apiVersion": _API, "kind": "FelixConfiguration", "metadata": {"name": "default"}, "spec": spec}
 
 

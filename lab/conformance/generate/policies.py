@@ -23,6 +23,8 @@ Document = dict[str, Any]
 
 NAMES = ("m", "b", "m-a", "z", "m.c")
 """Given in this order: neither the order of names, nor that of names with a '/' behind them."""
+_LONG = "as-long-as-names-of-policies-are-in-some-clusters-"
+"""What all of them begin with now and then."""
 
 _API = "projectcalico.org/v3"
 _KINDS = ("GlobalNetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "NetworkPolicy", "kubernetes", "admin")
@@ -36,8 +38,12 @@ def resources(draw: st.DrawFn, facts: Facts) -> tuple[Document, ...]:
     """Everything that is in force at one time; names depend on position alone, so that two draws differ in content."""
     # Without any policy little is tested; but nothing must stay behind of one that was in force before.
     bodies = draw(st.lists(_policy(facts), min_size=0 if chance(draw, 8) else 1, max_size=len(NAMES)))
+    beginning = _LONG if chance(draw, 16) else ""
     policies = _without_second_baseline(
-        [_named(body, position, name) for position, (body, name) in enumerate(zip(bodies, NAMES, strict=False))]
+        [
+            _named(body, position, beginning + name)
+            for position, (body, name) in enumerate(zip(bodies, NAMES, strict=False))
+        ]
     )
     used = dict.fromkeys(policy["spec"]["tier"] for policy in policies if _is_in_a_tier(policy))
     # A tier that does not exist is the last of all, so most exist.

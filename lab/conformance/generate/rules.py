@@ -21,6 +21,11 @@ Draft = dict[str, Any]
 """A rule or one side of it while it is being put together."""
 
 MAX_PORT = 65535
+_MANY_NETS = (
+    tuple(f"192.0.2.{number}/32" for number in range(101)),
+    tuple(f"2001:db8:2::{number:x}/128" for number in range(101)),
+)
+"""Networks in which nobody is, of IPv4 and of IPv6."""
 
 _PEERS = ("selector", "selector", "selector", "notSelector", "namespaceSelector", "both", "signs", "names", "account")
 _ACTIONS = ("Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log")
@@ -116,8 +121,10 @@ def _protocol(draw: st.DrawFn, shape: tuple[str, ...]) -> Draft:
         return {"notProtocol": pick(draw, _PROTOCOLS)}
     if "icmp" in shape or "not-icmp" in shape:
         name, types = pick(draw, (("ICMP", _ICMP), ("ICMPv6", _ICMPV6)))
-        key = "icmp" if "icmp" in shape else "notICMP"
-        return {"protocol": name, key: dict(pick(draw, types))}
+        match = dict(pick(draw, types))
+        if "icmp" in shape:
+            return {"protocol": name, "icmp": match}
+        return {"notICMP": match} | ({} if chance(draw, 3) else {"protocol": name})
     return {}
 
 
@@ -143,12 +150,15 @@ def _peer(draw: st.DrawFn, facts: Facts) -> Draft:
 def _nets(draw: st.DrawFn, facts: Facts) -> Draft:
     """Networks of one family whose edges are addresses in use or their neighbours."""
     nets = facts.nets(pick(draw, facts.families))
-    form = pick(draw, ("nets", "nets", "several", "notNets", "but"))
+    form = pick(draw, ("nets", "nets", "several", "notNets", "but", "but-several"))
     first = pick(draw, nets)
     if form == "several":
-        return {"nets": [first, pick(draw, nets), pick(draw, nets)]}
+        more = _MANY_NETS[":" in first] if chance(draw, 6) else (first, pick(draw, nets))
+        return {"nets": [*more, pick(draw, nets)]}
     if form == "but":
         return {"nets": [first], "notNets": [pick(draw, nets)]}
+    if form == "but-several":
+        return {"notNets": [first, pick(draw, nets), pick(draw, nets)]}
     return {form: [first]}
 
 
@@ -170,6 +180,7 @@ def _ports(draw: st.DrawFn, facts: Facts) -> Draft:
         {"ports": [f"{first}:{last}"], "notPorts": [port]},
         {"ports": [f"{first}:{last}"], "notPorts": [name]},
         {"ports": many},
+        {"notPorts": many},
     )
     return pick(draw, choices)
 

@@ -22,8 +22,8 @@ from lab.topology import Topology
 
 __all__ = ["talks"]
 
-_MOST: Final = 10
-"""Conversations of a scenario; each is some packets, and each packet is waited for."""
+_FEWEST, _MOST = 5, 10
+"""Conversations of a scenario; each is some packets, and each packet is waited for, but a change takes much longer."""
 _FIRST_PORT: Final = 41000
 """Each has a source port of its own: the numbers of another one's segments would be out of its window."""
 
@@ -34,6 +34,11 @@ _TCP: Final[tuple[_Word, ...]] = (
     ("syn", False), ("syn+ack", True), ("ack", False), ("data", False), ("ack", True), ("data", True), ("ack", False),
     ("fin+ack", False), ("ack", True), ("data", True), ("fin+ack", True), ("ack", False), ("syn", False),
 )  # fmt: skip
+_BOTH_OPEN: Final[tuple[_Word, ...]] = (
+    ("syn", False), ("syn", True), ("syn+ack", False), ("syn+ack", True), ("ack", False), ("data", False),
+    ("data", True), ("ack", False),
+)  # fmt: skip
+_SCRIPTS: Final = (_TCP, _TCP, _TCP, _BOTH_OPEN)
 _SCTP: Final[tuple[_Word, ...]] = (
     ("init", False), ("init-ack", True), ("cookie-echo", False), ("cookie-ack", True), ("data", False), ("data", True),
     ("again", False), ("data", False), ("shutdown", False), ("shutdown-ack", True), ("shutdown-complete", False),
@@ -51,9 +56,19 @@ _REFERRING: Final = frozenset({"again", *_ERRORS})
 _OTHERS: Final = ("data", "data", "again", "unreachable")
 _ECHO: Final = {ICMP: 8, ICMPV6: 128}
 _SHAPES: Final[Mapping[str, tuple[Entry, ...]]] = {
-    "ipv4": ({"fragments": 32, "payload": 100}, {"options": "01010101"}, {"options": "07070400000000"}),
+    "ipv4": (
+        {"fragments": 32, "payload": 100},
+        {"options": "01010101"},
+        {"options": "07070400000000"},
+        {"wrong_header_checksum": True},
+    ),
     "ipv6": ({"fragments": 32, "payload": 100}, {"extensions": [60]}, {"extensions": [0, 60]}, {"extensions": [43]}),
 }
+_LONGEST: Final[Mapping[str, Entry]] = {
+    "ipv4": {"fragments": 1480, "payload": 65507},
+    "ipv6": {"fragments": 1448, "payload": 65527},
+}
+"""Of UDP: the longest datagram that a family has."""
 _ODD: Final[tuple[Entry, ...]] = (
     {"payload": 0},
     {"payload": 1400},
@@ -62,6 +77,13 @@ _ODD: Final[tuple[Entry, ...]] = (
     {"fragments": 32, "payload": 100, "later_only": True},
     {"fragments": 32, "payload": 100, "overlap": True},
 )
+_GROUPS: Final = {
+    "ipv4": ("224.0.0.1", "239.255.255.250", "255.255.255.255"),
+    "ipv6": ("ff02::1", "ff05::2", "ff0e::1"),
+}
+"""Where packets go nowhere: groups and everybody."""
+_MARTIANS: Final = {"ipv4": ("127.0.0.1", "224.0.0.5"), "ipv6": ("::1", "ff02::1")}
+"""Addresses that nobody can have."""
 _OF_NODES: Final = frozenset(each for each in Capability if each.value.startswith("host."))
 """The model of connections says nothing of what nodes do ahead of tracking, or to their own packets."""
 
@@ -77,11 +99,16 @@ def talks(topology: Topology | None, capabilities: frozenset[Capability]) -> st.
 @st.composite
 def _talk(draw: st.DrawFn, facts: Facts) -> Scenario:
     before, after = (_held_to(facts, resources(draw, facts)) for _ in range(2))
-    packets = [each for each in borders(facts, (*before, *after)) if _can_be_spoken(each)]
+    kinds: dict[int, list[Mapping[str, Any]]] = {}
+    for packet in borders(facts, (*before, *after)):
+        if _can_be_spoken(packet):
+            kinds.setdefault(_number(packet), []).append(packet)
+    # By protocol first: there are many more ports than echoes.
+    protocols = (*kinds, *(kind for kind in kinds if kind == TCP))
     conversations = [
         entry
-        for number in range(draw(st.integers(1, _MOST)))
-        if (entry := _conversation(draw, facts, pick(draw, packets), number)) is not None
+        for number in range(draw(st.integers(_FEWEST, _MOST)))
+        if (entry := _conversation(draw, facts, pick(draw, kinds[pick(draw, protocols)]), number)) is not None
     ]
     known = tuple(_held_to(facts, cluster_document(clusters(draw, facts)))) if chance(draw, 4) else ()
     kept = tuple(entry for entry in conversations if needed_by_flow(entry) <= facts.capabilities)
@@ -124,8 +151,9 @@ def _conversation(draw: st.DrawFn, facts: Facts, packet: Mapping[str, Any], numb
     spoke: set[bool] = set()
     for at, (word, back) in enumerate(words):
         step = int(at >= changes_at)
-        if word not in _REFERRING and (forged := _impostor(draw, facts, opening, (word, back))) is not None:
-            lines.append({**forged, "step": step})
+        if word not in _REFERRING:
+            strays = (stray(draw, facts, opening, (word, back)) for stray in (_impostor, _to_many))
+            lines += [{**each, "step": step} for each in strays if each is not None]
         line = _line(draw, facts, opening, (word, back), spoke)
         if line is not None:
             lines.append({**line, "step": step})
@@ -135,7 +163,7 @@ def _conversation(draw: st.DrawFn, facts: Facts, packet: Mapping[str, Any], numb
 def _spoken(draw: st.DrawFn, protocol: int) -> Iterator[_Word]:
     """TCP as it is spoken, disturbed now and then and broken off at some time, or a segment of nothing; or babble."""
     if protocol == SCTP:  # in its order: of anything else the model says nothing
-        yield from _SCTP[: draw(st.integers(1, len(_SCTP)))]
+        yield from _up_to_some_word(draw, _SCTP)
         return
     if protocol != TCP:
         words = _WORDS.get(protocol, _OTHERS)
@@ -144,12 +172,17 @@ def _spoken(draw: st.DrawFn, protocol: int) -> Iterator[_Word]:
     if chance(draw, 5):
         yield pick(draw, _STRAY), chance(draw, 2)
         return
-    for word, back in _TCP[: draw(st.integers(1, len(_TCP)))]:
+    for word, back in _up_to_some_word(draw, pick(draw, _SCRIPTS)):
         yield word, back
         if chance(draw, 8):
             yield pick(draw, ("again", *_ERRORS)), chance(draw, 2)
     if chance(draw, 4):
         yield pick(draw, ("rst", "rst+ack")), chance(draw, 2)
+
+
+def _up_to_some_word(draw: st.DrawFn, script: tuple[_Word, ...]) -> tuple[_Word, ...]:
+    """Every other time all of it."""
+    return script if chance(draw, 2) else script[: draw(st.integers(1, len(script)))]
 
 
 def _line(
@@ -170,22 +203,35 @@ def _line(
         return line if back in spoke else None
     spoke.add(back)
     if word == "data" and _number(opening) in (TCP, UDP) and chance(draw, 6):
-        line["shape"] = dict(pick(draw, (*_SHAPES[opening["family"]], *_ODD)))
+        family: str = opening["family"]
+        shapes = (*_SHAPES[family], *_ODD, *([_LONGEST[family]] if _number(opening) == UDP else []))
+        line["shape"] = dict(pick(draw, shapes))
     return line
 
 
 def _impostor(draw: st.DrawFn, facts: Facts, opening: Mapping[str, Any], said: _Word) -> Entry | None:
-    """Now and then a workload says it before, with another's address: a third one, or an end with that of a third."""
+    """Now and then a workload says it before, with another's address: a third one, or an end with that of a third.
+
+    Or with one that nobody has.
+    """
     word, back = said
     if Capability.OWN_SOURCE not in facts.capabilities or not chance(draw, 12):
         return None
     sender, others = opening["to" if back else "from"], _others(facts, opening)
     line: dict[str, Any] = {"answer" if back else "send": word}
-    if sender in facts.workloads and others and chance(draw, 2):
-        return {**line, "source": pick(draw, others)}
+    if sender in facts.workloads and chance(draw, 2):
+        return {**line, "source": pick(draw, (*others, *_MARTIANS[opening["family"]]))}
     if strangers := [name for name in others if name in facts.workloads]:
         return {**line, "by": pick(draw, strangers), "source": sender}
     return None
+
+
+def _to_many(draw: st.DrawFn, _facts: Facts, opening: Mapping[str, Any], said: _Word) -> Entry | None:
+    """Now and then a datagram goes to a group or to everybody before it goes where it should."""
+    word, back = said
+    if _number(opening) != UDP or not chance(draw, 12):
+        return None
+    return {"answer" if back else "send": word, "destination": pick(draw, _GROUPS[opening["family"]])}
 
 
 def _others(facts: Facts, opening: Mapping[str, Any]) -> Sequence[str]:

@@ -40,7 +40,7 @@ _NAMESPACES: tuple[Mapping[str, Mapping[str, object]], ...] = (
     {"x": {"labels": {"stage": "prod"}}, "y": {}},
     {"x": {"labels": {"stage": ""}}, "y": {"labels": {"stage": "prod", "team": "one"}}},
 )
-_PROFILES: tuple[tuple[str, ...] | None, ...] = (None,) * 9 + (("first",), ("first", "second"), ())
+_PROFILES: tuple[tuple[str, ...] | None, ...] = (None,) * 6 + (("first",), ("first", "second"), ())
 _NODE_LABELS: tuple[Mapping[str, str], ...] = ({"zone": "a"}, {"zone": "b"}, {})
 _EXTERNALS = {
     "out": {"addresses": ["203.0.113.8", "2001:db8::8"], "ports": [{"name": "http", "protocol": "TCP", "port": 80}]},
