@@ -3,22 +3,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, NoReturn
+from dataclasses import dataclass, replace
+from typing import Final
 
 from hypothesis import settings
-from hypothesis.errors import Flaky, Unsatisfiable
 
-from dataplanes.api import Dataplane, DataplaneError
-from lab.conformance.counterexample import Failing
+from dataplanes.api import DataplaneError
+from lab.conformance.drawing import Drawing
 from lab.conformance.generate.courses import Course, Edit, courses
 from lab.conformance.harness import Harness
-from lab.conformance.judge import Judge
 from lab.conformance.pool import Outcome
 from lab.conformance.results import Results
-from lab.conformance.rounds import DRAWN, Rounds
+from lab.conformance.rounds import DRAWN
 from lab.conformance.scenario import Entry, Scenario
 from lab.conformance.states import State
 from lab.conformance.watching import watch
@@ -44,10 +41,6 @@ COURSES: Final = {
 """By profile: how many courses there are, and of how many steps."""
 
 
-class _WrongError(Exception):
-    """A step went wrong."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Step:
     """A step of a course, by its number from 1 on."""
@@ -61,34 +54,17 @@ class _Step:
 
 
 @dataclass(slots=True)
-class Changing:
+class Changing(Drawing):
     """One run of courses against a dataplane, and what it has seen."""
 
-    judge: Judge
-    dataplane: type[Dataplane]
-    seen: Counter[str] = field(default_factory=Counter)
-    failing: tuple[Scenario, Outcome] | None = None
-    """What failed first, and what was seen then: a moment need not come again."""
+    expectation = CHANGES
+    title = CHANGES_TITLE
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Run as many courses as the profile says; None, or the failure in words."""
         chosen, most = COURSES[profile]
-        rounds = Rounds(chosen)
-
-        def check(course: Course) -> None:
-            if course.flows:
-                self._check(course)
-
-        try:
-            rounds.check(courses(topology, self.dataplane.capabilities, most), check)
-        except (_WrongError, Flaky):
-            assert self.failing is not None  # noqa: S101  (it was noted before it was raised)
-            scenario, outcome = self.failing
-            bundle = self.judge.bundle(scenario, self.dataplane, CHANGES, rounds.seed_text)
-            return self.judge.tell(Failing(bundle, outcome), CHANGES_TITLE, self.dataplane)
-        except Unsatisfiable:
-            pass  # the dataplane declares too little
-        return None
+        drawn = courses(topology, self.dataplane.capabilities, most)
+        return self._drawn(chosen, drawn.filter(lambda course: bool(course.flows)), self._check)
 
     def summary(self) -> str:
         """What was covered, in one line."""
@@ -160,11 +136,6 @@ class Changing:
         results = Results.of(flows, verdicts, [each.verdict for each in seen])
         if not results.conformant:
             self._fail(scenario, Outcome(results, tuple(seen)))
-
-    def _fail(self, scenario: Scenario, outcome: Outcome) -> NoReturn:
-        self.failing = self.failing or (scenario, outcome)
-        self.judge.pool.forget(scenario, self.dataplane)
-        raise _WrongError
 
 
 def _pace(flows: Sequence[Flow]) -> int:

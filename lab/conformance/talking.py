@@ -5,19 +5,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from hypothesis import settings
-from hypothesis.errors import Flaky, Unsatisfiable
 
-from dataplanes.api import Dataplane
 from lab.conformance.conversations import judged, spoken
-from lab.conformance.counterexample import Failing
+from lab.conformance.drawing import Drawing
 from lab.conformance.generate.talks import talks
-from lab.conformance.judge import Judge
-from lab.conformance.pool import Outcome
-from lab.conformance.rounds import DRAWN, Rounds
+from lab.conformance.rounds import DRAWN
 from lab.conformance.scenario import Entry, Scenario
 from lab.oracle import PartialOracle
 from lab.protocols import SCTP, TCP
@@ -42,32 +38,16 @@ _MORE: Final = 2
 """Packets that TCP's ends still say when one was stopped."""
 
 
-class _WrongError(Exception):
-    """A packet fared otherwise than it must."""
-
-
 @dataclass(slots=True)
-class Talking:
+class Talking(Drawing):
     """One run of drawn conversations against a dataplane, and what it has seen."""
 
-    judge: Judge
-    dataplane: type[Dataplane]
-    seen: Counter[str] = field(default_factory=Counter)
-    failing: tuple[Scenario, Outcome] | None = None
+    expectation = TALKS
+    title = TALKS_TITLE
 
     def hold(self, profile: str, topology: Topology | None) -> str | None:
         """Play as many as the profile says; None, or the failure in words."""
-        rounds = Rounds(PROFILES[profile])
-        try:
-            rounds.check(talks(topology, self.dataplane.capabilities), self._check)
-        except (_WrongError, Flaky):
-            assert self.failing is not None  # noqa: S101  (it was noted before it was raised)
-            scenario, outcome = self.failing
-            bundle = self.judge.bundle(scenario, self.dataplane, TALKS, rounds.seed_text)
-            return self.judge.tell(Failing(bundle, outcome), TALKS_TITLE, self.dataplane)
-        except Unsatisfiable:
-            pass  # the dataplane declares too little
-        return None
+        return self._drawn(PROFILES[profile], talks(topology, self.dataplane.capabilities), self._check)
 
     def summary(self) -> str:
         """What was covered, in one line."""
@@ -83,9 +63,7 @@ class Talking:
         self.seen["conversations"] += len(scenario.conversations)
         self.seen.update(row.expected for row in outcome.results.rows)
         if not outcome.conformant:
-            self.failing = self.failing or (scenario, outcome)
-            self.judge.pool.forget(scenario, self.dataplane)
-            raise _WrongError
+            self._fail(scenario, outcome)
 
 
 def _as_stacks_talk(scenario: Scenario) -> Scenario:

@@ -2,7 +2,8 @@
 """One policy takes the place of another, back and forth, while a stream of packets looks for moments between them.
 
 The contract: at no moment does a flow get through that both deny, nor is one cut that both allow, nor an established
-one that either allows.
+one that either allows. It is each node's: nodes do not change at the same moment, so what one denies before and another
+one after may get through in between.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lab.conformance.wording import flow_text
 from lab.oracle import PartialOracle
 from lab.oracle.verdict import DefaultDecision, Verdict
 from lab.protocols import UDP
-from lab.topology import Flow
+from lab.topology import Flow, Topology
 from lab.traffic.observation import Observation, Reason
 from lab.traffic.stream import Passage, Stream, Watch
 
@@ -67,7 +68,7 @@ def watches_of(harness: Harness, flows: Sequence[Flow], old: State, new: State) 
     """Those flows on which two policies agree, and UDP flows that the old one allows, to be held.
 
     Flows with a node at either end are left out, and those that change with a workload that comes or goes; so is one
-    that conntrack would take for another's answer.
+    that conntrack would take for another's answer, and one that no node denies under both.
     """
     oracles = [PartialOracle(harness.topology, each.resources, each.known) for each in (old, new)]
     before, after = (each.verdicts(flows) for each in oracles)
@@ -81,9 +82,16 @@ def watches_of(harness: Harness, flows: Sequence[Flow], old: State, new: State) 
             continue
         if first.allowed is not second.allowed and (flow.protocol != UDP or oracles[1].unknown(flow) is not None):
             continue
+        if not first.allowed and not _denied_throughout(flow, oracles, harness.topology):
+            continue
         taken.add(pair)
         found.append(Watch(flow, first.allowed, held=first.allowed is not second.allowed))
     return found
+
+
+def _denied_throughout(flow: Flow, oracles: Sequence[PartialOracle], topology: Topology) -> bool:
+    """Whether some node denies a flow under each policy: else it may pass while nodes differ."""
+    return any(all(oracle.denies(flow, node) for oracle in oracles) for node in topology.nodes)
 
 
 def watch(

@@ -49,3 +49,14 @@ class PartialOracle:
     def verdict_at(self, flow: Flow, node: str) -> Verdict:
         """What one node alone says of a flow's first packet; raises as ``Oracle.verdict`` does."""
         return self.unknown(flow) or self._oracle.verdict_at(flow, node)
+
+    def denies(self, flow: Flow, node: str) -> bool:
+        """Whether one node alone keeps a flow's first packet from going on, whatever other nodes do.
+
+        Of a flow with an end that is not known, others than that end's node have no say; raises as ``Oracle.verdict``
+        does.
+        """
+        unknown = self.unknown(flow)
+        if unknown is None:
+            return not self._oracle.verdict_at(flow, node).allowed
+        return not unknown.allowed and node in {self._gone.get(flow.source), self._gone.get(flow.destination)}

@@ -59,6 +59,15 @@ def test_labels_of_a_workload_take_the_place_of_those_of_the_topology() -> None:
     assert (before.allowed, after.allowed) == (True, False)
 
 
+def test_node_denies_alone_what_its_policy_denies_and_what_its_own_workload_is_missing_for() -> None:
+    cache = oracle({"workloads": {"x/b": {"labels": {"app": "cache"}}}})
+    assert (cache.denies(TO_A, "n"), cache.denies(TO_A, "m")) == (True, False)
+    assert not any(oracle().denies(TO_A, node) for node in ("n", "m"))
+    gone = oracle({"workloads": {"x/b": None}})
+    assert (gone.denies(TO_A, "n"), gone.denies(TO_A, "m")) == (False, True)
+    assert not gone.denies(Flow("m", "x/b", 6, 80, 4), "m")
+
+
 def test_workload_that_is_gone_is_cut_off_but_from_its_own_node() -> None:
     gone = oracle({"workloads": {"x/a": None}})
     told = gone.verdicts(
