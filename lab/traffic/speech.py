@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
 from lab.errors import LabError
 from lab.protocols import ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from lab.topology import Address
-from lab.traffic.conversation import AGAIN, CHUNKS, Conversation, Line, echo_type, error_of, flags_of
+from lab.traffic.conversation import AGAIN, CHUNKS, Conversation, Line, Shape, echo_type, error_of, flags_of
 from lab.traffic.packets import ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, MAGIC, Wire
 from lab.traffic.segments import (
     FLAGS,
@@ -46,7 +46,8 @@ _HEADERS: Final = {4: IPV4_HEADER, 6: IPV6_HEADER}
 class _Side:
     """What one end has sent and heard of TCP.
 
-    ``last`` is its last packet but for ICMP errors, without the Ethernet header.
+    ``last`` is its last packet but for ICMP errors, without the Ethernet header; ``pieces`` the size of the fragments
+    that it was cut into.
     """
 
     next: int
@@ -54,6 +55,7 @@ class _Side:
     opening: bool = False
     """Whether it has said SYN, and nothing since: then SYN and ACK bear the same number (RFC 9293, 3.5)."""
     last: bytes | None = None
+    pieces: int | None = None
 
 
 @dataclass(slots=True)
@@ -72,17 +74,17 @@ class Speech:
             if side.last is None:
                 raise LabError("nothing was said before that could be said again", place=self.conversation.place)
             frame = wire.destination_mac + wire.source_mac + (b"\x08\x00" if wire.source.version == 4 else b"\x86\xdd")
-            return [frame + side.last]
+            return shaped(frame + side.last, replace(line, shape=Shape(fragments=side.pieces)))
         self._said += 1
-        before = (side.next, side.opening, side.last)
+        before = (side.next, side.opening, side.last, side.pieces)
         protocol, content = self._content(line, wire)
         if line.shape.wrong_checksum:
             content = with_wrong_checksum(protocol, content)
         frame = ip_frame(wire, protocol, content)
         if error_of(line, self.conversation.opening.family) is None:
-            side.last = frame[ETHERNET_HEADER:]
+            side.last, side.pieces = frame[ETHERNET_HEADER:], line.shape.fragments
         if line.source is not None or line.destination is not None:  # somebody's, and nothing that this end has said
-            side.next, side.opening, side.last = before
+            side.next, side.opening, side.last, side.pieces = before
         return shaped(frame, line)
 
     def heard(self, line: Line) -> None:

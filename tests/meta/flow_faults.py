@@ -14,6 +14,8 @@ from dataplanes.api import Node, PolicyId, Snapshot, SnapshotPolicy
 __all__ = ["FLOW_FAULTS"]
 
 _ANSWER = "-m conntrack --ctdir REPLY"
+_SERVERS = {"iptables": ("198.18.1.10", "198.18.1.11"), "ip6tables": ("fd00:18:1::a", "fd00:18:1::b")}
+"""Addresses of x/server in the suite's topology, and of the first workload in drawn ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ FLOW_FAULTS = (
         "wrong-conntrack-zone",
         "Looks for the connections of one workload in another zone than that in which it notes those of the others.",
         "flow.udp.answers-by-state",
-        path=(
-            Detour("iptables-nft", "raw", "PREROUTING", "-s 198.18.1.10 -j CT --zone 7"),
-            Detour("ip6tables-nft", "raw", "PREROUTING", "-s fd00:18:1::a -j CT --zone 7"),
+        path=tuple(
+            Detour(f"{command}-nft", "raw", "PREROUTING", f"-s {address} -j CT --zone 7")
+            for command, addresses in _SERVERS.items()
+            for address in addresses
         ),
     ),
     Fault(

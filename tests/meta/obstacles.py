@@ -24,17 +24,18 @@ class Sluice:
     """What comes in by one interface of a kind goes out by another at once, ahead of all that a node does."""
 
     match: str
-    to: str
-    """The address, IPv4, of the workload behind the interface that it goes out by."""
+    to: tuple[str, ...]
+    """Addresses, IPv4: it leads to the workload that has the first one that anybody on the node has."""
 
     def lay(self, node: Node) -> None:
         """Open it between all workloads of the node and that one."""
         self.lift(node)
-        route = node.run(("ip", "route", "get", self.to)).stdout.split()
         links = node.run(("ip", "-o", "link", "show")).stdout.splitlines()
         names = [line.split()[1].partition("@")[0].rstrip(":") for line in links]
-        target = route[route.index("dev") + 1]
-        if not target.startswith("cali"):
+        routes = (node.run(("ip", "route", "get", each)).stdout.split() for each in self.to)
+        ways = (route[route.index("dev") + 1] for route in routes if "dev" in route)
+        target = next((name for name in ways if name.startswith("cali")), None)
+        if target is None:
             return
         text = "add table netdev sluice\n"
         for number, name in enumerate(name for name in names if name.startswith("cali") and name != target):

@@ -10,8 +10,8 @@ from obstacles import EITHER, Sluice, Wall, lost, past
 
 __all__ = ["PACKET_FAULTS"]
 
-_SERVER = "198.18.1.10"
-"""The address of x/server in the suite's topology."""
+_SERVERS = ("198.18.1.10", "198.18.1.11")
+"""Addresses of x/server in the suite's topology, and of the first workload in drawn ones."""
 _UNCHECKED = Door("prerouting", "iifname cali* accept")
 
 
@@ -46,7 +46,7 @@ PACKET_FAULTS = (
         "martians-pass",
         "Hands on what bears a loopback address as its source.",
         "packet.source.martian",
-        path=(Sluice("ip saddr 127.0.0.0/8", _SERVER),),
+        path=(Sluice("ip saddr 127.0.0.0/8", _SERVERS),),
     ),
     Fault(
         "everybody-reaches-himself",
@@ -61,19 +61,19 @@ PACKET_FAULTS = (
         "repeats-groups",
         "Hands what is addressed to a group to its workloads.",
         "packet.destination.group",
-        path=(Sluice("ip daddr 224.0.0.0/4", _SERVER),),
+        path=(Sluice("ip daddr 224.0.0.0/4", _SERVERS),),
     ),
     Fault(
         "repeats-broadcasts",
         "Hands what is addressed to everybody to its workloads.",
         "packet.destination.broadcast",
-        path=(Sluice("ip daddr 255.255.255.255", _SERVER),),
+        path=(Sluice("ip daddr 255.255.255.255", _SERVERS),),
     ),
     Fault(
         "headers-unread",
         "Hands on what is meant for one workload without looking whether its header is sound.",
         "packet.checksum.wrong-header",
-        path=(Sluice(f"ip daddr {_SERVER}", _SERVER),),
+        path=(Sluice(f"ip daddr {{ {', '.join(_SERVERS)} }}", _SERVERS),),
     ),
     Fault(
         "longest-packets-lost",
@@ -91,7 +91,7 @@ PACKET_FAULTS = (
         "later-fragments-pass",
         "Asks about first fragments: nobody can use the others without.",
         "packet.fragments.parts-get-nowhere",
-        path=(Sluice("ip frag-off & 0x1fff != 0", _SERVER),),
+        path=(Sluice("ip frag-off & 0x1fff != 0", _SERVERS),),
     ),
     Fault(
         "extension-headers-pass",

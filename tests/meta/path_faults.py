@@ -14,7 +14,8 @@ _NFT = ("nft",)
 
 # Addresses of the suite's topology: x/red, and the external client.
 _RED = (("iptables", "198.18.1.12"), ("ip6tables", "fd00:18:1::c"))
-_SERVER = (("iptables", "198.18.1.10"), ("ip6tables", "fd00:18:1::a"))
+# The first one is x/server there, the second one the first workload of drawn topologies.
+_SERVERS = (("198.18.1.10", "198.18.1.11"), ("fd00:18:1::a", "fd00:18:1::b"))
 _CLIENT = (("iptables", "203.0.113.9"), ("ip6tables", "2001:db8::9"))
 _WORDS = {"iptables": "ip", "ip6tables": "ip6"}
 
@@ -47,7 +48,8 @@ PATH_FAULTS = (
         "control.no-policy",
         path=tuple(
             Detour(f"{command}-nft", "mangle", "PREROUTING", f"-s {source} -d {server} -j TEE --gateway {server}")
-            for (command, source), (_, server) in zip(_RED, _SERVER, strict=True)
+            for (command, source), servers in zip(_RED, _SERVERS, strict=True)
+            for server in servers
         ),
     ),
     Fault(

@@ -129,6 +129,14 @@ def said(protocol: int, ends: tuple[Address, Address], *lines: Line) -> list[Pac
     return packets
 
 
+def test_what_was_sent_in_fragments_is_said_again_in_fragments_as_it_would_not_fit_else() -> None:
+    longest = Line("data", shape=Shape(fragments=1480, payload=65507))
+    first, again = (said(17, FOUR, longest, *more) for more in ([], [Line("again")]))
+    assert max(map(len, again)) <= 1514
+    assert [bytes(packet[IP].payload) for packet in again] == 2 * [bytes(packet[IP].payload) for packet in first]
+    assert len({packet[IP].id for packet in again}) == 2
+
+
 @pytest.mark.parametrize("ends", [FOUR, SIX], ids=["ipv4", "ipv6"])
 def test_tcp_numbers_follow_what_was_said_and_heard(ends) -> None:
     words = [
