@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from lab.errors import LabError
 from lab.oracle.oracle import Oracle
+from lab.oracle.settings import felix_settings
 from lab.oracle.verdict import DefaultDecision, Verdict
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
@@ -33,11 +35,23 @@ class PartialOracle:
         known = known or topology
         self._oracle = Oracle(known, resources)
         self._gone = {name: each.node for name, each in topology.workloads.items() if name not in known.workloads}
+        settings = {node: felix_settings(resources.felix_configurations, node) for node in self._gone.values()}
+        self._unpoliced = {node for node, each in settings.items() if not each.ipv6_support}
 
     def unknown(self, flow: Flow) -> Verdict | None:
-        """What becomes of any packet of a flow one of whose ends is not known; None when both are."""
+        """What becomes of any packet of a flow one of whose ends is not known; None when both are.
+
+        Raises LabError for IPv6 where the node of that end has no rules for it.
+        """
         if not self._gone or {flow.source, flow.destination}.isdisjoint(self._gone):
             return None
+        nodes = {self._gone.get(flow.source), self._gone.get(flow.destination)}
+        if flow.family == 6 and not nodes.isdisjoint(self._unpoliced):
+            raise LabError(
+                "without ipv6Support nothing is known of IPv6 from or to a workload that is gone",
+                place=flow.place,
+                value=f"{flow.source} -> {flow.destination}",
+            )
         return _OWN if self._gone.get(flow.destination) == flow.source else _UNKNOWN
 
     def verdicts(self, flows: Iterable[Flow]) -> list[Verdict]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_labels_of_a_workload_take_the_place_of_those_of_the_topology() -> None:
     assert loaded.before[0].known is loaded.topology
     (before,), (after,) = (each.verdicts([TO_A]) for each in (oracle(), oracle(other)))
     assert (before.allowed, after.allowed) == (True, False)
+
+
+def test_nothing_is_said_of_ipv6_of_a_workload_that_is_gone_where_it_is_not_policed() -> None:
+    """A course of nftables failed by what the model said of it, five times of five."""
+    felix = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "FelixConfiguration",
+        "metadata": {"name": "default"},
+        "spec": {"ipv6Support": False},
+    }
+    gone = oracle({"workloads": {"x/b": None}}, felix)
+    assert not gone.verdicts([TO_A])[0].allowed
+    with pytest.raises(LabError, match="ipv6Support"):
+        gone.verdicts([replace(TO_A, family=6)])
 
 
 def test_node_denies_alone_what_its_policy_denies_and_what_its_own_workload_is_missing_for() -> None:

@@ -25,6 +25,8 @@ __all__ = ["Course", "Edit", "courses"]
 Identity = tuple[str, str, str]
 """Kind, namespace and name of what changes as one."""
 
+_NOT_DRAWN: Final = frozenset({Capability.IPV6_SUPPORT})
+"""Of workloads that are gone the model knows nothing where IPv6 is not policed."""
 _SERVICE: Final = frozenset({"Service", "EndpointSlice"})
 _WAYPOINTS: Final = 3
 """Through how many states the other path leads to where a course ends."""
@@ -65,9 +67,10 @@ class Course:
 
 def courses(topology: Topology | None, capabilities: frozenset[Capability], most: int) -> st.SearchStrategy[Course]:
     """Courses of at most so many edits that a dataplane with these capabilities can be held to."""
+    drawn_for = capabilities - _NOT_DRAWN
     if topology is not None:
-        return _course(Facts(topology_document(topology), capabilities), most)
-    return topologies(tunnels=False).flatmap(lambda document: _course(Facts(document, capabilities), most))
+        return _course(Facts(topology_document(topology), drawn_for), most)
+    return topologies(tunnels=False).flatmap(lambda document: _course(Facts(document, drawn_for), most))
 
 
 @st.composite
