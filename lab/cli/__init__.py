@@ -7,21 +7,18 @@ import errno
 import os
 import signal
 import sys
-from gc import set_threshold  # not the module: a command of the same name is imported beside it
 from importlib import import_module
 
 import click
 
 from lab.errors import HostError, LabError
+from lab.garbage import collect_rarely
 from lab.report.terminal import complain, give_up_stderr
 
 __all__ = ["cli", "main"]
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-_OBJECTS_BEFORE_COLLECTION = 100_000
-"""Flows, packets and verdicts come by ten thousands and hold no cycles: to look through them every 700 objects, as
-Python does, took a third of the time of a run."""
 
 COMMANDS = {
     "bench": "lab.cli.bench:bench",
@@ -67,7 +64,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and end the process with the exit code that the design promises."""
     _hold_standard_streams()
-    set_threshold(_OBJECTS_BEFORE_COLLECTION, 20, 20)
+    collect_rarely()
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -25,6 +25,7 @@ from lab.conformance import keeper
 from lab.conformance.ledger import Ledger, keep
 from lab.errors import DataplaneError, LabError
 from lab.fabric.namespace_node import PATIENCE_VARIABLE
+from lab.garbage import collect_rarely
 
 __all__ = ["CALL_SECONDS", "Apart"]
 
@@ -230,6 +231,7 @@ def _live(
     try:
         keep(ledger)
         _share_heap()
+        collect_rarely()  # also where a worker of pytest-xdist is behind it, and no command line of ours
         for stream in (1, 2):
             os.dup2(output, stream)
         os.close(output)

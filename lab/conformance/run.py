@@ -92,6 +92,7 @@ def _arguments(request: Request, directory: Path) -> list[str]:
     settings = str(files(__package__) / "suite" / "pytest.ini")
     return [
         *("--pyargs", SUITE, "-c", settings, "-p", PLUGIN, "-p", "no:terminal", "-p", "no:cacheprovider"),
+        "--assert=plain",  # nothing is asserted; else each process would look at, and rewrite, all that it imports
         *named,
         *("--lab-profile", request.profile, "--lab-report", str(directory)),
         *("--lab-call-seconds", str(request.call_seconds)),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from lab.conformance.apart import KEPT_OUTPUT, Apart
 from lab.conformance.ledger import noted
 from lab.errors import DataplaneError, HostError, LabErrors, PolicyError
+from lab.garbage import OBJECTS_BEFORE_COLLECTION
 
 CALL = "acme: apply() on node node-1"
 
@@ -27,6 +29,10 @@ def doubled(subject: int, factor: int = 2) -> int:
 
 def process(_subject: int) -> int:
     return os.getpid()
+
+
+def objects_before_collection(_subject: int) -> int:
+    return gc.get_threshold()[0]
 
 
 def refuse(_subject: int) -> None:
@@ -82,6 +88,11 @@ def test_results_and_what_the_subject_keeps_come_from_one_other_process():
         assert apart.call(doubled) == 42
         assert apart.call(doubled, factor=3) == 63
         assert apart.call(process) == apart.call(process) != os.getpid()
+
+
+def test_garbage_is_looked_for_rarely_there_and_as_ever_here():
+    with Apart(lambda: nullcontext(0)) as apart:
+        assert apart.call(objects_before_collection) == OBJECTS_BEFORE_COLLECTION > gc.get_threshold()[0]
 
 
 def test_errors_for_users_come_back_as_they_were():

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from lab.conformance.rounds import Rounds
+from lab.garbage import OBJECTS_BEFORE_COLLECTION
 
 ROUND, FIRST = 50, 100
 """Memory is looked at in the first example after so many, and after three times as many: between two rounds."""
@@ -38,7 +39,7 @@ def relaxed() -> Iterator[None]:
     """Python looks for garbage as rarely as under the command line."""
     before = gc.get_threshold()
     gc.collect()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTION, 20, 20)
     yield
     gc.set_threshold(*before)
 
