@@ -9,52 +9,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dataplanes.api import Capability, HostError, LabError, Node, SnapshotDelta
+from dataplanes.api import HostError, LabError, Node, SnapshotDelta
 from lab.conformance.early import falls_back, follows_policy, survives_tampering
-from lab.conformance.harness import Harness
+from lab.conformance.guard import guard
 from lab.conformance.judged import Judged
 from lab.conformance.large import SIZE, holds_large_sets
 from lab.conformance.midway import fails_as_a_whole
 from lab.conformance.not_held import NotHeldError
 from lab.conformance.plugins import NodePlugins
-from lab.conformance.results import Results
+from lab.conformance.restart import restarts_without_a_moment
 from lab.conformance.rollout import Step
 from lab.conformance.sockets import talks_by_sockets
-from lab.conformance.states import State
-from lab.conformance.watching import watches_of
-from lab.document import parse_documents
-from lab.errors import PolicyError
 from lab.fabric.lab import Lab
-from lab.oracle import Oracle
 from lab.policy.compile import compile_snapshots
-from lab.policy.load import resources_of
 from lab.policy.resources import Resources
-from lab.protocols import TCP
-from lab.topology import Family, Flow, Topology
+from lab.topology import Topology
 from lab.topology.load import load_topology
-from lab.traffic.stream import Stream
 
 __all__ = ["PROMISES", "Promise"]
 
 Check = Callable[[Judged], Iterator[str]]
-
-_POLICY: Final = """
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkSet
-metadata: {name: far, labels: {where: far}}
-spec: {nets: [192.0.2.0/24, "2001:db8:1::/64"]}
----
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: guard}
-spec:
-  selector: app == "db"
-  types: [Ingress, Egress]
-  ingress:
-    - {action: Deny, source: {selector: where == "far"}}
-    - {action: Allow, protocol: TCP, source: {selector: app == "web"}, destination: {ports: [5432]}}
-  egress: [{action: Allow}]
-"""
 
 # What shows the state of a node; a tool that this host lacks can have left nothing.
 _SHOWN: Final[Sequence[tuple[str, ...]]] = (
@@ -165,51 +139,6 @@ def _takes_over(judged: Judged) -> Iterator[str]:
         yield from (f"left behind by one that was never stopped: {line}" for line in _more(_state(node), before))
 
 
-def _restarts_without_a_moment(judged: Judged) -> Iterator[str]:
-    """The dataplane alone: what accelerates it may go with its process.
-
-    Only flows are watched that fare as they should when nobody is killed; of others other expectations tell.
-    """
-    topology = load_topology("one-node")
-    policy = resources_of(parse_documents(_POLICY, "policy", PolicyError), topology)
-    in_force = State(policy, topology)
-    families: dict[Family, Capability] = {4: Capability.IPV4, 6: Capability.IPV6}
-    flows = tuple(
-        Flow(source, "shop/db", TCP, 5432, family)
-        for source in ("shop/web", "ops/monitor")
-        for family, capability in families.items()
-        if capability in judged.capabilities
-    )
-    with Harness(topology, judged.dataplane) as harness:
-        flows = _faring_well(harness, _faring_well(harness, flows, Resources()), policy)
-        if not flows:
-            raise NotHeldError("no flow of this has the right verdict when nobody is killed")
-        harness.lab.flush_conntrack()
-        with Stream(harness.lab, watches_of(harness, flows, in_force, in_force)) as stream:
-            harness.restart()
-            harness.apply(policy)
-            passages = stream.stop()
-        for passage in passages:
-            if passage.wrong:
-                what = "cut" if passage.watch.allowed else "let through"
-                yield f"{passage.watch.flow} was {what} in {len(passage.wrong)} of {passage.rounds} packets"
-        harness.apply(Resources())
-        seen = harness.observe(flows)
-        yield from (
-            f"after all it does not follow: {flow}: {each}"
-            for flow, each in zip(flows, seen, strict=True)
-            if each.verdict != "allow"
-        )
-
-
-def _faring_well(harness: Harness, flows: tuple[Flow, ...], resources: Resources) -> tuple[Flow, ...]:
-    """Those of the flows that get the verdict that they should when the resources are in force."""
-    harness.apply(resources)
-    verdicts = Oracle(harness.topology, resources).verdicts(flows)
-    rows = Results.of(flows, verdicts, [each.verdict for each in harness.observe(flows)]).rows
-    return tuple(row.flow for row in rows if row.observed == row.expected)
-
-
 PROMISES: Final = (
     Promise("plugin.stop.leaves-nothing", "After stop() nothing of a plugin is left on the node.", _leaves_nothing),
     Promise(
@@ -220,7 +149,7 @@ PROMISES: Final = (
     Promise(
         "plugin.restart.no-window",
         "Killed and started again it goes on without a moment between: what is in force stays until its first apply.",
-        _restarts_without_a_moment,
+        restarts_without_a_moment,
     ),
     Promise(
         "plugin.sockets.both-ways",
@@ -273,9 +202,8 @@ def _begun(judged: Judged, node: Node) -> NodePlugins:
 
 def _steps(topology: Topology) -> Sequence[Step]:
     """Nothing, a policy, and the same again in the ways that the contract allows."""
-    documents = parse_documents(_POLICY, "policy", PolicyError)
-    (policy,) = compile_snapshots(topology, resources_of(documents, topology)).values()
-    (nothing,) = compile_snapshots(topology, resources_of([], topology)).values()
+    (policy,) = compile_snapshots(topology, guard(topology)).values()
+    (nothing,) = compile_snapshots(topology, Resources()).values()
     return ((nothing, None), (policy, None), (policy, SnapshotDelta(policy.node)), (policy, None))
 
 

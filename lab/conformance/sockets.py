@@ -9,13 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from dataplanes.api import Capability
+from lab.conformance.guard import FRIEND, GUARDED, PORT, STRANGER, guard
 from lab.conformance.harness import Harness
 from lab.conformance.judged import Judged
 from lab.conformance.not_held import NotHeldError
-from lab.document import parse_documents
-from lab.errors import PolicyError
 from lab.fabric.lab import Lab
-from lab.policy.load import resources_of
 from lab.topology import address_of
 from lab.topology.load import load_topology
 
@@ -28,18 +26,6 @@ _BYTES: Final = 60_000
 _PATIENCE_SECONDS: Final = 20.0
 _DENIED_SECONDS: Final = 0.5
 """How long a connection is waited for that must not be: a SYN arrives at once or never."""
-_PORT: Final = 5432
-_FROM, _TO, _STRANGER = "shop/web", "shop/db", "ops/monitor"
-_POLICY: Final = """
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: guard}
-spec:
-  selector: app == "db"
-  types: [Ingress, Egress]
-  ingress:
-    - {action: Allow, protocol: TCP, source: {selector: app == "web"}, destination: {ports: [5432]}}
-"""
 _FAMILIES: Final = ((4, socket.AF_INET, Capability.IPV4), (6, socket.AF_INET6, Capability.IPV6))
 
 
@@ -53,19 +39,18 @@ def talks_by_sockets(judged: Judged) -> Iterator[str]:
     if not needed <= judged.capabilities or not families:
         raise NotHeldError("it does not declare connections of TCP")
     topology = load_topology("one-node")
-    policy = resources_of(parse_documents(_POLICY, "policy", PolicyError), topology)
     with Harness(topology, judged.dataplane, judged.accelerators) as harness:
-        harness.apply(policy)
+        harness.apply(guard(topology))
         with harness.lab.unmuted():
             for family, kind, _ in families:
                 yield from (f"ipv{family}: {told}" for told in _talk(harness.lab, family, kind))
 
 
 def _talk(lab: Lab, family: int, kind: int) -> Iterator[str]:
-    end = lab.topology.end(_TO)
+    end = lab.topology.end(GUARDED)
     address = "" if end is None else str(address_of(end, family))
-    with lab.hosts[_TO].socket(kind, socket.SOCK_STREAM) as listener, ThreadPoolExecutor(2 * MANY) as pool:
-        listener.bind((address, _PORT))
+    with lab.hosts[GUARDED].socket(kind, socket.SOCK_STREAM) as listener, ThreadPoolExecutor(2 * MANY) as pool:
+        listener.bind((address, PORT))
         listener.listen(MANY)
         listener.settimeout(_PATIENCE_SECONDS)
 
@@ -76,28 +61,28 @@ def _talk(lab: Lab, family: int, kind: int) -> Iterator[str]:
                     connection.settimeout(_PATIENCE_SECONDS)
                     connection.sendall(_all_of(connection)[::-1])
             except OSError as error:
-                return f"{_TO} did not hear all: {error}"
+                return f"{GUARDED} did not hear all: {error}"
             return ""
 
         def ask(number: int) -> str:
             said = number.to_bytes(4, "big") * (_BYTES // 4)
             try:
-                with lab.hosts[_FROM].socket(kind, socket.SOCK_STREAM) as client:
+                with lab.hosts[FRIEND].socket(kind, socket.SOCK_STREAM) as client:
                     client.settimeout(_PATIENCE_SECONDS)
-                    client.connect((address, _PORT))
+                    client.connect((address, PORT))
                     client.sendall(said)
                     client.shutdown(socket.SHUT_WR)
                     heard = _all_of(client)
             except OSError as error:
-                return f"connection {number} of {_FROM}: {error}"
-            return "" if heard == said[::-1] else f"connection {number} of {_FROM} heard other bytes than were sent"
+                return f"connection {number} of {FRIEND}: {error}"
+            return "" if heard == said[::-1] else f"connection {number} of {FRIEND} heard other bytes than were sent"
 
         served, asked = pool.map(serve, range(MANY)), pool.map(ask, range(MANY))
         yield from filter(None, (*asked, *served))
-        with lab.hosts[_STRANGER].socket(kind, socket.SOCK_STREAM) as stranger:
+        with lab.hosts[STRANGER].socket(kind, socket.SOCK_STREAM) as stranger:
             stranger.settimeout(_DENIED_SECONDS)
-            if stranger.connect_ex((address, _PORT)) == 0:
-                yield f"{_STRANGER} connected, whom no rule allows"
+            if stranger.connect_ex((address, PORT)) == 0:
+                yield f"{STRANGER} connected, whom no rule allows"
 
 
 def _all_of(connection: socket.socket) -> bytes:
