@@ -35,7 +35,7 @@ WATCHED: Final = 16
 
 COURSES: Final = {
     "dev": (settings(DRAWN, max_examples=3), 6),
-    "ci": (settings(DRAWN, max_examples=8, derandomize=True), 8),
+    "ci": (settings(DRAWN, max_examples=16, derandomize=True), 8),
     "nightly": (settings(DRAWN, max_examples=150), 20),
 }
 """By profile: how many courses there are, and of how many steps."""
