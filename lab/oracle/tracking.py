@@ -63,6 +63,8 @@ class _Connection:
     by_syn: bool = False
     """It began with a SYN, and was not taken up in its midst."""
     replied: bool = False
+    both_open: bool = False
+    """Each end has sent a SYN, and nothing else yet: a simultaneous open (RFC 9293, 3.5)."""
     ended: bool = False
     """Both have said all, or one broke it off: a SYN of either end begins a new one."""
     finished: set[bool] = field(default_factory=set)
@@ -194,17 +196,22 @@ def _reopens(connection: _Connection, said: Said, *, forward: bool) -> bool:
 
 
 def _is_out_of_place(connection: _Connection, said: Said) -> bool:
-    """Whether an answer is INVALID: a FIN to a SYN, said in the connection before; a SYN to anything but a SYN."""
+    """Whether an answer is INVALID: a FIN to a SYN, said in the connection before; a SYN to anything but a SYN.
+
+    A SYN that answered one may be said again. (Source: Linux, nf_conntrack_proto_tcp.c, tcp_conntracks.)
+    """
     if said.flow.protocol != TCP:
         return False
-    opening = connection.by_syn and not connection.replied
+    opening = (connection.by_syn and not connection.replied) or connection.both_open
     return bool(said.flags & _FIN) if opening else said.flags & _ORDERLY == _SYN
 
 
 def _note(connection: _Connection, said: Said, *, forward: bool) -> None:
+    is_first_answer = not forward and not connection.replied
     connection.replied = connection.replied or not forward
     if said.flow.protocol != TCP:
         return
+    connection.both_open = said.flags & _ORDERLY == _SYN and (is_first_answer or connection.both_open)
     if said.flags & _RST:
         connection.ended, connection.broken_off_by = True, forward
         return
