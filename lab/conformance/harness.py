@@ -25,10 +25,11 @@ from lab.policy.forwarding import forwarding_nodes
 from lab.policy.node_ports import NodePort, node_ports
 from lab.policy.resources import Resources
 from lab.topology import Flow, Topology
-from lab.traffic.ends import Arrival
+from lab.traffic.ends import NodePortOf
 from lab.traffic.forwarding import set_forwarding
 from lab.traffic.node_ports import forward_node_ports
 from lab.traffic.prober import Observation, Prober
+from lab.traffic.volley import Arrival
 
 if TYPE_CHECKING:
     from lab.sidecar.mesh import Mesh
@@ -139,8 +140,8 @@ class Harness:
         forward_node_ports(self.lab.nodes.values(), self._node_ports, ports)
         self._node_ports = ports
         owners = {address: end.name for end in self.topology.endpoints() for address in end.addresses}
-        forwards: dict[Arrival, str] = {
-            (node, port.family, port.protocol, port.port): owners[port.backend]
+        forwards: dict[NodePortOf, Arrival] = {
+            (node, port.family, port.protocol, port.port): (owners[port.backend], port.backend_port)
             for node in self.topology.nodes
             for port in ports
             if port.backend in owners

@@ -17,11 +17,11 @@ from lab.traffic.mmsg import BODY_AT
 from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER, Wire, stamp_of
 from lab.traffic.taps import Sender, SocketSender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
 from lab.traffic.transport import TCP_PAYLOAD_AT
-from lab.traffic.volley import Load
+from lab.traffic.volley import Arrival, Load
 
-__all__ = ["Arrival", "Ends"]
+__all__ = ["Ends", "NodePortOf"]
 
-Arrival = tuple[str, int, int, int | None]
+NodePortOf = tuple[str, int, int, int | None]
 """A node's name, a family, a protocol and a port."""
 
 _NO_MAC: Final = bytes(6)
@@ -45,7 +45,7 @@ class Ends:
         self._loads: dict[Hashable, Load] = {}
         self._latest: tuple[Hashable, Load] | None = None
         self._translated = False
-        self._forwards: Mapping[Arrival, str] = {}
+        self._forwards: Mapping[NodePortOf, Arrival] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -69,7 +69,12 @@ class Ends:
         """All receiving sockets that are open."""
         return tuple(self._taps.values())
 
-    def translate(self, forwards: Mapping[Arrival, str], *, translated: bool) -> None:
+    @property
+    def translated(self) -> bool:
+        """Whether headers may change on the way."""
+        return self._translated
+
+    def translate(self, forwards: Mapping[NodePortOf, Arrival], *, translated: bool) -> None:
         """What comes to a node's port comes out at another end; ``translated``: headers may change on the way."""
         if (forwards, translated) != (self._forwards, self._translated):
             self._forwards, self._translated = forwards, translated
@@ -104,6 +109,11 @@ class Ends:
             sockaddr=sockaddr(wire.destination),
         )
 
+    def arrive_at(self, flow: Flow) -> Arrival:
+        """Where a flow comes out; a flow without ports has port 0."""
+        to = (flow.destination, flow.family, flow.protocol, flow.port)
+        return self._forwards.get(to) or (flow.destination, flow.port or 0)
+
     def _address(self, flow: Flow, name: str) -> Address:
         end = self._lab.topology.end(name)
         address = None if end is None else address_of(end, flow.family)
@@ -133,7 +143,7 @@ class Ends:
         return self._senders[name, interface]
 
     def _tap(self, flow: Flow) -> Tap:
-        name = self._forwards.get((flow.destination, flow.family, flow.protocol, flow.port), flow.destination)
+        name, _ = self.arrive_at(flow)
         port = self._lab.ports.get(name)
         if port is None:
             return self._raw_tap(name, flow.family, flow.protocol)

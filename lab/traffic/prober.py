@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final, Self
 from lab.fabric.lab import Lab
 from lab.fabric.namespace_node import NamespaceNode
 from lab.topology import Flow
-from lab.traffic.ends import Arrival, Ends
+from lab.traffic.ends import Ends, NodePortOf
 from lab.traffic.losses import ConntrackDrops, LossMeter
 from lab.traffic.mmsg import InBox, OutBox, current_cpu
 from lab.traffic.observation import Observation
 from lab.traffic.sightings import Sightings
 from lab.traffic.taps import Tap
-from lab.traffic.volley import BATCH, Batch, Volley, epochs_of, load_batches
+from lab.traffic.volley import BATCH, Arrival, Batch, Volley, epochs_of, load_batches
 
 if TYPE_CHECKING:
     from lab.traffic.capture import Recorder
@@ -88,7 +88,7 @@ class Prober:
         """Send every flow's first packet; one observation for each, in order."""
         return self.fire(self.prepare(flows), recorder)
 
-    def translate(self, forwards: Mapping[Arrival, str], *, translated: bool) -> None:
+    def translate(self, forwards: Mapping[NodePortOf, Arrival], *, translated: bool) -> None:
         """Expect what comes to a node's port at another end, and with other headers where ``translated``.
 
         Volleys that were prepared before do not know of it.
@@ -100,9 +100,8 @@ class Prober:
 
         Raises TopologyError when an end is not in the topology or lacks an address of the flow's family.
         """
-        epochs = tuple(
-            tuple(load_batches(flows, places, self._ends.load, self._take_ids)) for places in epochs_of(flows)
-        )
+        places_of = epochs_of(flows, self._ends.arrive_at if self._ends.translated else None)
+        epochs = tuple(tuple(load_batches(flows, places, self._ends.load, self._take_ids)) for places in places_of)
         return Volley(tuple(flows), epochs)
 
     def fire(self, volley: Volley, recorder: Recorder | None = None) -> list[Observation]:

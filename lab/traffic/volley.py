@@ -15,7 +15,7 @@ from lab.topology import DEFAULT_SOURCE_PORT, Flow
 from lab.traffic.packets import Stamp
 from lab.traffic.taps import Sender, Tap
 
-__all__ = ["BATCH", "Batch", "Load", "Run", "Volley", "epochs_of", "load_batches"]
+__all__ = ["BATCH", "Arrival", "Batch", "Load", "Run", "Volley", "epochs_of", "load_batches"]
 
 BATCH: Final = 512
 """Frames in one batch. Should the kernel leave the work to ksoftirqd, a whole batch with its markers waits in one
@@ -25,6 +25,9 @@ EPOCH: Final = 32 * BATCH
 an entry, and the smallest usual table holds 65,536."""
 
 Tuple = tuple[int, int, str, int, str, int]
+Arrival = tuple[str, int]
+"""The name of an end and a port."""
+_ANYBODY: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +88,25 @@ class Volley:
         return [sent[number] for number in self.order]
 
 
-def epochs_of(flows: Sequence[Flow]) -> list[list[int]]:
+def epochs_of(flows: Sequence[Flow], arrive_at: Callable[[Flow], Arrival] | None = None) -> list[list[int]]:
     """Places of flows, split so that no epoch holds two of which conntrack takes one for the other's reply.
 
-    Nor two that masquerading could make one of: where there are no ports, nothing else is left to tell them apart
-    once both have their node's address, and conntrack refuses the second.
+    Nor two that address translation could make one of. Where there are no ports, nothing else is left to tell them
+    apart once both have their node's address, and conntrack refuses the second. Where there are, it gives the second
+    another source port, of which a rule may have an opinion: ``arrive_at``, which tells the end and the port where a
+    flow comes out, says that addresses are translated.
     """
-    careful, free = _parted(flows)
+    careful, free = _parted(flows) if arrive_at is None else (list(range(len(flows))), [])
     closed: list[list[int]] = []
     filling: list[tuple[set[Tuple], list[int]]] = []
     for place in careful:
         forward, backward = _tuples(flows[place])
-        shared = set(_from_anybody(flows[place]))
-        apart = shared | {backward}
+        guises = {*_guises(flows[place], arrive_at)}
+        apart = {backward, *map(_reply_to, guises), *(each for each in guises if each[2] == _ANYBODY)}
         epoch = next((epoch for epoch in filling if forward in epoch[0] or apart.isdisjoint(epoch[0])), None)
         if epoch is None:
             filling.append(epoch := (set(), []))
-        epoch[0].update((forward, *shared))
+        epoch[0].update((forward, *guises))
         epoch[1].append(place)
         if len(epoch[1]) == EPOCH:
             filling.remove(epoch)
@@ -161,10 +166,19 @@ def _has_identifier(flow: Flow) -> bool:
     return (flow.protocol, flow.family) in ((ICMP, 4), (ICMPV6, 6))
 
 
-def _from_anybody(flow: Flow) -> Iterator[Tuple]:
-    """What conntrack would know a flow without ports by, whoever it came from."""
-    if flow.port is None and not _has_identifier(flow):
-        yield flow.protocol, flow.family, "", 0, flow.destination, 0
+def _guises(flow: Flow, arrive_at: Callable[[Flow], Arrival] | None) -> Iterator[Tuple]:
+    """What conntrack may know a flow by once addresses were translated: from anybody, and to anybody."""
+    if _has_identifier(flow) or (flow.port is not None and arrive_at is None):
+        return
+    source_port = 0 if flow.port is None else flow.source_port or DEFAULT_SOURCE_PORT
+    destination, port = (flow.destination, 0) if arrive_at is None else arrive_at(flow)
+    yield flow.protocol, flow.family, _ANYBODY, source_port, destination, port
+    if arrive_at is not None:
+        yield flow.protocol, flow.family, flow.source, source_port, _ANYBODY, port
+
+
+def _reply_to(known: Tuple) -> Tuple:
+    return (*known[:2], known[4], known[5], known[2], known[3])
 
 
 def load_batches(

@@ -47,6 +47,27 @@ def test_no_epoch_holds_two_flows_that_masquerading_makes_one_of(chosen: list[Fl
 
 
 @given(chosen=st.lists(flows(), max_size=30))
+def test_no_epoch_holds_two_flows_that_translation_makes_one_of_or_an_answer(chosen: list[Flow]) -> None:
+    """Once sources are masqueraded, ports alone cannot tell flows to one end apart; ``b`` is behind a port of ``a``."""
+
+    def arrive_at(flow: Flow) -> tuple[str, int]:
+        return ("b", 80) if (flow.destination, flow.port) == ("a", 81) else (flow.destination, flow.port or 0)
+
+    epochs = epochs_of(chosen, arrive_at)
+    assert sorted(place for epoch in epochs for place in epoch) == list(range(len(chosen)))
+    for epoch in epochs:
+        there: dict[tuple[object, ...], set[tuple[object, ...]]] = {}
+        back: dict[tuple[object, ...], set[tuple[object, ...]]] = {}
+        for flow in (chosen[place] for place in epoch):
+            protocol, family, source, source_port, _, _ = sent(flow)
+            end, port = arrive_at(flow)
+            there.setdefault((protocol, family, source_port, end, port), set()).add(sent(flow))
+            back.setdefault((protocol, family, port, source, source_port), set()).add(sent(flow))
+        assert all(len(each) == 1 for each in there.values())
+        assert all(back.get(known, each) == each for known, each in there.items())
+
+
+@given(chosen=st.lists(flows(), max_size=30))
 def test_every_flow_is_in_exactly_one_epoch_and_few_suffice(chosen: list[Flow]) -> None:
     epochs = epochs_of(chosen)
     assert sorted(place for epoch in epochs for place in epoch) == list(range(len(chosen)))
