@@ -19,7 +19,7 @@ from dataplanes.api import Capability, Dataplane
 from lab.conformance.counterexample import Failing
 from lab.conformance.generate import scenarios, topology_document
 from lab.conformance.judge import Judge
-from lab.conformance.pool import Outcome
+from lab.conformance.pool import Outcome, Ready
 from lab.conformance.regions import Coverage, Regions
 from lab.conformance.rounds import DRAWN, NO_SEED, Rounds
 from lab.conformance.scenario import Entry, Scenario
@@ -122,7 +122,7 @@ class Generated:
             if met is None:
                 reject()
             # A smaller example is looked for among what is drawn: steering would take most of the time for it.
-            self._check(*((met, Coverage()) if self.failing else self._steered(met, _MOST[profile])))
+            self._check(*((met, Coverage(), None) if self.failing else self._steered(met, _MOST[profile])))
 
         try:
             rounds.check(scenarios(topology, declared, sidecars=self.draws.sidecars), check)
@@ -155,23 +155,26 @@ class Generated:
                 return self._tell(NO_SEED, f"{self.draws.title} ({file.name})")
         return None
 
-    def _steered(self, scenario: Scenario, most: int) -> tuple[Scenario, Coverage]:
+    def _steered(self, scenario: Scenario, most: int) -> tuple[Scenario, Coverage, Ready | None]:
         """The scenario with flows in regions that its own do not hit, and what it sees then; not so with requests."""
         if self.draws.sidecars:
-            return scenario, Coverage()
+            return scenario, Coverage(), None
         loaded = scenario.load()
         regions = Regions.of(loaded.topology, loaded.resources, self.dataplane.capabilities)
         missing = regions.missing(loaded.flows)
         added = _whole_ways(missing, most)
+        flows = (*loaded.flows, *added)
         steered = replace(scenario, flows=(*scenario.flows, *map(flow_to_dict, added)))
-        return steered, Coverage.of(regions, (*loaded.flows, *added))
+        ready = Ready(replace(loaded, flows=flows), regions.oracle.verdicts(flows))
+        return steered, Coverage.of(regions, flows), ready
 
-    def _check(self, scenario: Scenario, coverage: Coverage) -> None:
+    def _check(self, scenario: Scenario, coverage: Coverage, ready: Ready | None) -> None:
         if time.monotonic() > self.deadline:
             raise _Enough
         if len(self.past) == LAB_LIFE or any(each.topology != scenario.topology for each in self.past):
             self._leave_lab()
-        outcome = self.judge.pool.run(scenario, self.dataplane)
+        pool = self.judge.pool
+        outcome = pool.run_ready(scenario, ready, self.dataplane) if ready else pool.run(scenario, self.dataplane)
         self.seen["scenarios"] += 1
         self.seen.update(row.expected for row in outcome.results.rows)
         if not outcome.conformant:

@@ -38,7 +38,7 @@ _MARKERS = (
     "core: a dataplane that lacks what it needs is partial",
     "extended: many a dataplane lacks what it needs",
     "experimental: what it demands may change from one release to the next",
-    "slow: takes many seconds, and comes last",
+    "slow: takes many seconds, and comes last, or first where several processes share the work",
     "unconfirmed: derived from upstream's sources, never seen in a run of it",
 )
 
@@ -128,15 +128,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(trylast=True)  # pytest itself has put together what shares a judge
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes last with each that is judged: most failures are told before."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes long comes last with each that is judged: most failures are told before.
+
+    Where several processes share the work it comes first, and the others tell: nobody is to wait for it at the end.
+    """
+    shared = hasattr(config, "workerinput")
     judged = [getattr(item, "callspec", None) and item.callspec.params.get("judged") for item in items]  # type: ignore[attr-defined]  # only functions have it
     first = {each: number for number, each in reversed(list(enumerate(judged)))}
-    slow = [
-        item.get_closest_marker("slow") is not None and each is not None
+    late = [
+        each is not None and (item.get_closest_marker("slow") is None) is shared
         for item, each in zip(items, judged, strict=True)
     ]
-    items[:] = [items[number] for number in sorted(range(len(items)), key=lambda at: (first[judged[at]], slow[at], at))]
+    items[:] = [items[number] for number in sorted(range(len(items)), key=lambda at: (first[judged[at]], late[at], at))]
 
 
 def _cases(metafunc: pytest.Metafunc) -> list[Case]:

@@ -27,10 +27,11 @@ from lab.policy.resources import Resources
 from lab.traffic.tracked import Tracked
 
 if TYPE_CHECKING:
+    from lab.oracle.verdict import Verdict
     from lab.traffic.capture import Recorder
     from lab.traffic.prober import Observation
 
-__all__ = ["Outcome", "Pool"]
+__all__ = ["Outcome", "Pool", "Ready"]
 
 KEPT_LABS = 4
 """Labs open at a time; each holds namespaces, descriptors and socket buffers."""
@@ -68,6 +69,14 @@ class Outcome:
         wrong = {f"{row.expected}, seen as {row.observed}" for row in self.results.wrong}
         others = {"inconclusive": self.results.inconclusive, "evidence": self.unmet}
         return frozenset(wrong | {kind for kind, found in others.items() if found})
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A scenario of flows as it loads, and what the reference model says of each: for one who has both at hand."""
+
+    loaded: LoadedScenario
+    verdicts: Sequence[Verdict]
 
 
 Past = tuple[tuple[Entry, ...], ...]
@@ -121,6 +130,23 @@ class Pool:
             return self._watch(scenario, loaded, dataplane, recorder)
         now = loaded.state
         verdicts = PartialOracle(loaded.topology, now.resources, now.known).verdicts(loaded.flows)
+        return self._send(scenario, Ready(loaded, verdicts), dataplane, recorder, unaccelerated=unaccelerated)
+
+    def run_ready(self, scenario: Scenario, ready: Ready, dataplane: type[Dataplane]) -> Outcome:
+        """The same for a scenario of flows that needs neither be loaded nor judged."""
+        return self._send(scenario, ready, dataplane)
+
+    def _send(
+        self,
+        scenario: Scenario,
+        ready: Ready,
+        dataplane: type[Dataplane],
+        recorder: Recorder | None = None,
+        *,
+        unaccelerated: bool = False,
+    ) -> Outcome:
+        """Bring the lab to the scenario's state, and send its flows."""
+        loaded, verdicts = ready.loaded, ready.verdicts
         name = _name(scenario, dataplane)
         try:
             harness = self._harness(loaded, dataplane, name).harness

@@ -132,15 +132,16 @@ class Regions:
 
     def opposites(self, flow: Flow) -> Iterator[Flow]:
         """A flow of each neighbouring region of the other verdict."""
-        place = _place(flow)
-        return (_flow(other) for other in self._near(place) if self._differ(place, other))
+        return map(_flow, self._opposite(_place(flow)))
 
     def opposite_regions(self, place: _Place) -> Iterator[Region]:
         """Each neighbouring region of the other verdict."""
-        return (self._region(other) for other in self._near(place) if self._differ(place, other))
+        return map(self._region, self._opposite(place))
 
-    def _differ(self, one: _Place, other: _Place) -> bool:
-        return self.oracle.allows(*one) is not self.oracle.allows(*other) and self._is_asked(other[0])
+    def _opposite(self, place: _Place) -> Iterator[_Place]:
+        allows = self.oracle.allows
+        allowed = allows(*place)
+        return (other for other in self._near(place) if allows(*other) is not allowed and self._is_asked(other[0]))
 
     def missing(self, sent: Iterable[Flow]) -> list[Flow]:
         """A flow of each region that no flow of these is in."""

@@ -105,7 +105,7 @@ def _arguments(request: Request, directory: Path) -> list[str]:
 
 
 def _spread(jobs: int, directory: Path) -> list[str]:
-    """How pytest-xdist shares the work; what takes long comes last, so nobody is given much of it at a time."""
+    """How pytest-xdist shares the work: each has a share, mostly of one dataplane, and then takes from others' ends."""
     if jobs == 1:
         return []
-    return ["-n", str(jobs), "--maxschedchunk", "2", f"--basetemp={directory / SCRATCH}"]
+    return ["-n", str(jobs), "--dist", "worksteal", f"--basetemp={directory / SCRATCH}"]

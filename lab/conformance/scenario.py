@@ -14,7 +14,7 @@ from dataplanes.api import Capability
 from lab.conformance.conversations import conversations_of
 from lab.conformance.evidence import ExpectedEvidence, read_evidence
 from lab.conformance.needs import needed_by_document, needed_by_flow
-from lab.conformance.states import State, state_of
+from lab.conformance.states import State, state_of, topology_said
 from lab.document import Document, document_of, read_documents
 from lab.errors import LabError, PolicyError, TopologyError
 from lab.policy.resources import Resources
@@ -145,7 +145,7 @@ class Scenario:
         if directory is not None:
             self.write(directory)
             return _load_files(directory)
-        topology = topology_of(document_of(self.topology, TOPOLOGY))
+        topology = topology_said(self.topology, TOPOLOGY)
         return LoadedScenario(
             topology,
             tuple(self._state(documents, topology) for documents in self.before),

@@ -13,6 +13,7 @@ The lab itself does not change: nodes, wires and addresses are the topology's fo
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -24,7 +25,7 @@ from lab.policy.resources import Resources
 from lab.topology import Topology
 from lab.topology.load import topology_of
 
-__all__ = ["CHANGEABLE", "State", "is_about_cluster", "state_of"]
+__all__ = ["CHANGEABLE", "State", "is_about_cluster", "state_of", "topology_said"]
 
 Entry = Mapping[str, object]
 
@@ -34,6 +35,10 @@ CHANGEABLE: Final = {
     "workloads": frozenset({"labels", "serviceAccount", "ports", "profiles"}),
 }
 """What may be said of each; the rest is the lab's."""
+
+_KEPT_READ: Final = 8
+_READ: Final[OrderedDict[tuple[str, str], Topology]] = OrderedDict()
+"""The topologies that were read last, by what was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,22 @@ def state_of(documents: Iterable[Document], entry: Entry, topology: Topology) ->
             known = _changed(known, document)
         else:
             resources.append(document)
-    seen = topology if known is entry else topology_of(document_of(known, topology.file))
+    seen = topology if known is entry else topology_said(known, topology.file)
     return State(resources_of(resources, seen), seen)
+
+
+def topology_said(entry: Entry, file: str) -> Topology:
+    """The topology of a document as plain data; most scenarios are of one that was read a moment ago.
+
+    Raises what ``topology_of`` raises.
+    """
+    key = (repr(entry), file)
+    topology = _READ.get(key) or topology_of(document_of(entry, file))
+    _READ[key] = topology
+    _READ.move_to_end(key)
+    if len(_READ) > _KEPT_READ:
+        _READ.popitem(last=False)
+    return topology
 
 
 def _changed(entry: Entry, document: Document) -> Entry:

@@ -54,6 +54,7 @@ class GeneratedScenarios:
     @pytest.mark.parametrize(
         "draws", [pytest.param(each, id=each.id, marks=pytest.mark.expectation(each.id, each.title)) for each in DRAWS]
     )
+    @pytest.mark.slow
     def test_generated_scenarios_hold(
         self,
         draws: Draws,
@@ -73,6 +74,7 @@ class GeneratedScenarios:
         _conclude_drawn(judged, draws, drawn, record_property)
 
     @pytest.mark.expectation(SHIPPED.id, SHIPPED.title)
+    @pytest.mark.slow
     def test_shipped_policies_hold(
         self, judged: Judged, judge: ApartJudge, record_property: Callable[[str, object], None]
     ) -> None:
@@ -84,6 +86,7 @@ class GeneratedTalks:
     """What nobody wrote down and has more than one packet."""
 
     @pytest.mark.expectation(TALKS, TALKS_TITLE)
+    @pytest.mark.slow
     def test_generated_conversations_hold(
         self,
         judged: Judged,
@@ -103,6 +106,7 @@ class GeneratedChanges:
     """What nobody wrote down and happens while policy changes."""
 
     @pytest.mark.expectation(CHANGES, CHANGES_TITLE)
+    @pytest.mark.slow
     def test_generated_changes_hold(
         self,
         judged: Judged,

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,6 +16,7 @@ from lab.topology import Address, Flow, address_of
 from lab.traffic.mmsg import BODY_AT
 from lab.traffic.packets import ETHERNET_HEADER, IPV6_HEADER, Wire, stamp_of
 from lab.traffic.taps import Sender, SocketSender, Tap, frame_tap, raw_sender, raw_tap, sockaddr
+from lab.traffic.together import together
 from lab.traffic.transport import TCP_PAYLOAD_AT
 from lab.traffic.volley import Arrival, Load
 
@@ -50,18 +51,16 @@ class Ends:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.push(self.__exit__)
-            for name, port in self._lab.ports.items():
-                self._frames(name, port.interface)
+            ends = [(name, port.interface) for name, port in self._lab.ports.items()]
+            together(partial(self._frames, *end) for end in ends)
+            self._taps = {end: self._taps[end] for end in ends}  # they are looked at in the topology's order
             stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The kernel waits for a grace period before it lets go of a packet socket (12 ms here): all wait together.
-        with ThreadPoolExecutor(max_workers=max(len(self._open), 1)) as closers:
-            for _ in closers.map(lambda each: each.close(), self._open):
-                pass
+        together(each.close for each in self._open)
         self._open.clear()
 
     @property

@@ -27,6 +27,7 @@ from lab.traffic.prober import one_cpu
 from lab.traffic.reassembly import Seen, whole
 from lab.traffic.speech import Speech
 from lab.traffic.taps import RECEIVE_BUFFER, SocketSender, raw_sender, raw_tap
+from lab.traffic.together import together
 from lab.traffic.tracked import Tracked, tracked
 
 __all__ = ["Player"]
@@ -68,8 +69,9 @@ class Player:
             self._drops = {name: ConntrackDrops(node) for name, node in self._lab.nodes.items()}
             for drops in self._drops.values():
                 stack.callback(drops.close)
+            stack.callback(self._close_frames)
             for name in self._lab.ports:
-                self._frames(name, stack)
+                self._frames(name)
             self._stack = stack.pop_all()
         return self
 
@@ -185,14 +187,17 @@ class Player:
                 while True:
                     tap.socket.recv(_ROOM, socket.MSG_DONTWAIT)
 
-    def _frames(self, name: str, stack: ExitStack) -> None:
+    def _close_frames(self) -> None:
+        together(tap.socket.close for (name, _, _), tap in self._taps.items() if name in self._lab.ports)
+
+    def _frames(self, name: str) -> None:
         """One socket for frames of any length, out and in; those of the prober have room for its own only."""
         port = self._lab.ports[name]
-        sock = stack.enter_context(port.host.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        sock = port.host.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        self._taps[name, 0, 0] = _Tap(sock, 0)
         sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
         sock.bind((port.interface, _ETH_P_ALL))
-        self._taps[name, 0, 0] = _Tap(sock, 0)
 
     def _taps_of(self, flow: Flow, line: Line) -> Mapping[str, _Tap]:
         """Where a packet may come out: at its receiver, or wherever it is addressed to, at any end at all."""

@@ -6,7 +6,9 @@ Source: the kernel's Documentation/networking/packet_mmap.rst, version 2 of the 
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ _ROOM: Final = SLOT - _OFFSET
 _STATUS, _LENGTH = 0, 1
 """Which words of a slot tell whose it is, and how long the frame was."""
 _KERNELS: Final = 0
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Ring:
@@ -44,7 +47,7 @@ class Ring:
         """Give the socket a ring; it must not be bound yet."""
         sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
         blocks, slots = SLOTS * SLOT // _BLOCK, SLOTS
-        sock.setsockopt(_SOL_PACKET, _PACKET_RX_RING, struct.pack("=IIII", _BLOCK, blocks, SLOT, slots))
+        _allocate(sock, struct.pack("=IIII", _BLOCK, blocks, SLOT, slots))
         self._socket = sock
         self._map = mmap.mmap(sock.fileno(), slots * SLOT)
         self._memory = memoryview(self._map)
@@ -93,3 +96,10 @@ class Ring:
         for view in (self._states, self._lengths, self._memory):
             view.release()
         self._map.close()
+
+
+def _allocate(sock: socket.socket, request: bytes) -> None:
+    """Have the kernel make the ring; it waits for a grace period, in which Python's own call would stop all threads."""
+    if _libc.setsockopt(sock.fileno(), _SOL_PACKET, _PACKET_RX_RING, request, len(request)):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

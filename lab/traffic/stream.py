@@ -27,6 +27,7 @@ from lab.traffic.losses import ConntrackDrops, LossMeter
 from lab.traffic.packets import ID_AT, MAGIC, Wire, frame_of
 from lab.traffic.prober import one_cpu
 from lab.traffic.taps import RECEIVE_BUFFER
+from lab.traffic.together import together
 
 __all__ = ["Passage", "Stream", "Watch"]
 
@@ -144,15 +145,17 @@ def _live(lab: Lab, watches: Sequence[Watch], link: Connection, parent: int) -> 
     """The life of the other process; it never returns into what called it."""
     status = 1
     try:
-        with ExitStack() as stack, one_cpu() as cpu:
-            streaming = _Streaming(lab, watches, stack, cpu)
+        with one_cpu() as cpu, ExitStack() as stack:
+            streaming = _Streaming(lab, watches, cpu)
+            stack.callback(streaming.close)
             streaming.hold()
             streaming.round()
             link.send(_BEGUN)
             while not link.poll(0) and os.getppid() == parent:
                 streaming.round()
-            link.send(streaming.passages())
-            status = 0
+            passages = streaming.passages()
+        link.send(passages)
+        status = 0
     except Exception as error:  # noqa: BLE001 - whatever it is, it is for the other side
         with suppress(OSError):
             link.send(repr(error))
@@ -163,10 +166,10 @@ def _live(lab: Lab, watches: Sequence[Watch], link: Connection, parent: int) -> 
 class _Streaming:
     """The other process's sockets, frames and sightings."""
 
-    def __init__(self, lab: Lab, watches: Sequence[Watch], stack: ExitStack, cpu: int) -> None:
+    def __init__(self, lab: Lab, watches: Sequence[Watch], cpu: int) -> None:
         self._lab, self._watches = lab, watches
         ends = dict.fromkeys(name for watch in watches for name in (watch.flow.source, watch.flow.destination))
-        self._sockets = {name: stack.enter_context(_opened(lab, name)) for name in ends}
+        self._sockets = {name: _opened(lab, name) for name in ends}
         count = len(watches)
         self._frames = [
             [_frame(lab, watch.flow, kind * count + place) for place, watch in enumerate(watches)]
@@ -177,6 +180,10 @@ class _Streaming:
         drops = {name: ConntrackDrops(node) for name, node in lab.nodes.items() if node.far is None}
         self._meter = LossMeter(drops, cpu)
         self._unsettled = 0
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        together(sock.close for sock in self._sockets.values())
 
     def hold(self) -> None:
         """Have the flows answered that are held."""

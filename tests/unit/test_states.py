@@ -10,7 +10,7 @@ import pytest
 
 from lab.conformance.scenario import Scenario
 from lab.conformance.shrink import shrink
-from lab.conformance.states import is_about_cluster
+from lab.conformance.states import is_about_cluster, topology_said
 from lab.errors import LabError
 from lab.oracle import PartialOracle
 from lab.oracle.tracking import Said, Tracker
@@ -140,3 +140,13 @@ def test_what_is_known_is_cut_down_like_policy() -> None:
 
     smallest = shrink(scenario(known), fails, 5.0)
     assert smallest.resources == ({"namespaces": {}, "workloads": {"x/b": None}},)
+
+
+def test_topology_is_read_once_and_anew_when_anything_of_it_differs() -> None:
+    read = topology_said(TOPOLOGY, "t.yaml")
+    assert topology_said({**TOPOLOGY}, "t.yaml") is read
+    assert topology_said(TOPOLOGY, "other.yaml").file == "other.yaml"
+    other = topology_said({**TOPOLOGY, "nodes": {"n": {"labels": {"zone": "a"}}, "m": {}}}, "t.yaml")
+    assert other.nodes["n"].labels != read.nodes["n"].labels
+    with pytest.raises(LabError):
+        topology_said({**TOPOLOGY, "nodes": {}}, "t.yaml")
