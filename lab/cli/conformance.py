@@ -13,8 +13,10 @@ from dataplanes.api import Accelerator, Dataplane
 from dataplanes.registry import dataplane_names, load_accelerator, load_dataplane
 from lab.cli.options import FilePath, accelerator_option
 from lab.conformance.apart import CALL_SECONDS, Apart
+from lab.conformance.choice import Choice
 from lab.conformance.generate import scenarios
 from lab.conformance.harness import Harness
+from lab.conformance.judged import combinations
 from lab.conformance.record import Record, Report, worst
 from lab.conformance.run import Request, run_conformance
 from lab.fabric.machine.kernels import KERNELS
@@ -58,7 +60,7 @@ _MOST_JOBS = 8
 @click.option(
     "--only",
     metavar="WORDS",
-    help="Only expectations whose ids hold these words, with and, or, not between them (pytest's -k).",
+    help="Only expectations whose ids hold these words, with and, or, not between them.",
 )
 @click.option(
     "--kernel",
@@ -107,6 +109,8 @@ def conformance(
     before the last dataplane that is named, and by what proves that it was at work.
     """
     names = dataplanes or dataplane_names()
+    if only is not None:
+        Choice(only).check([each.name for each in combinations(names, accelerators)])
     given = None if topology is None else load_topology(topology)
     scenarios(given)  # a topology in which nothing can be asked says so now
     before = [*map(load_accelerator, accelerators)]

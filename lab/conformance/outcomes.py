@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lab.conformance.judged import Judged
 
-__all__ = ["NOT_SUPPORTED", "About", "Outcomes", "column_of"]
+__all__ = ["NOT_SUPPORTED", "About", "Outcomes", "about", "column_of"]
 
 NOT_SUPPORTED = "not supported"
 """How the reason of a skip begins when the plugin lacks something; any other reason means that the host does."""
@@ -33,11 +33,11 @@ class About:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Function, call: pytest.CallInfo[None]) -> Iterator[None]:  # noqa: ARG002 - pytest's signature
         """Add what the test is about, for us and for JUnit."""
-        about = _about(item)
-        if about is not None and (PROPERTY, about["dataplane"]) not in item.user_properties:
-            item.user_properties.append((PROPERTY, about["dataplane"]))
+        words = about(item)
+        if words is not None and (PROPERTY, words["dataplane"]) not in item.user_properties:
+            item.user_properties.append((PROPERTY, words["dataplane"]))
         report: Any = yield
-        report.policylab = about
+        report.policylab = words
         return report  # type: ignore[no-any-return]  # what a wrapper returns is what the hook gives
 
 
@@ -73,18 +73,18 @@ class Outcomes:
         terminalreporter.write_line(f"report: {self._file}")
 
     def _record(self, report: Any) -> Record | None:
-        about: _About | None = getattr(report, "policylab", None)
-        if about is None:
-            about = self._of_lost(report.nodeid)
-        if about is None:
+        words: _About | None = getattr(report, "policylab", None)
+        if words is None:
+            words = self._of_lost(report.nodeid)
+        if words is None:
             return None
-        level = cast("Any", about["level"])
+        level = cast("Any", words["level"])
         detail = _detail(report)
         return Record(
-            about["id"],
-            about["title"],
+            words["id"],
+            words["title"],
             level,
-            about["dataplane"],
+            words["dataplane"],
             _word(report),
             report.duration,
             detail,
@@ -108,7 +108,8 @@ def column_of(judged: Judged) -> Column:
     return Column(judged.name, declared, judged.core_lacking, judged.min_kernel)
 
 
-def _about(item: pytest.Function) -> _About | None:
+def about(item: pytest.Item) -> _About | None:
+    """Which expectation a test is about (``id``, ``title``, ``level``) and which ``dataplane``; None where none is."""
     parameters = getattr(item, "callspec", None)
     if parameters is None or "judged" not in parameters.params:
         return None

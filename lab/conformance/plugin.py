@@ -18,9 +18,10 @@ from dataplanes.registry import dataplane_names
 from lab.conformance.apart import CALL_SECONDS
 from lab.conformance.apart_judge import ApartJudge
 from lab.conformance.case import Case
+from lab.conformance.choice import Choice
 from lab.conformance.host import too_old_for
 from lab.conformance.judged import Judged, combinations
-from lab.conformance.outcomes import About, Outcomes, column_of
+from lab.conformance.outcomes import About, Outcomes, about, column_of
 from lab.errors import HostError, LabError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ PROFILES = ("dev", "ci", "nightly")
 
 FIXTURES = "lab.conformance.fixtures"
 _JUDGED = pytest.StashKey[list[Judged]]()
+_CHOICE = pytest.StashKey[Choice | None]()
 _MARKERS = (
     "expectation(id, title): what a test holds a dataplane to",
     "requires(*capabilities): what a dataplane must declare to be held to it",
@@ -70,6 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="accelerator before each dataplane (repeatable); each dataplane is judged alone and with all of them",
     )
     group.addoption("--lab-report", type=Path, default=Path("policylab-report"), metavar="DIR", help="where bundles go")
+    group.addoption("--lab-only", metavar="WORDS", help="only expectations whose ids hold these words (and, or, not)")
     group.addoption("--lab-profile", choices=PROFILES, default="dev", help="how much to generate")
     group.addoption(
         "--lab-call-seconds",
@@ -91,9 +94,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--dataplane NAME is needed; installed: {', '.join(dataplane_names())}")
     try:
         judged = combinations(names, config.getoption("--accelerator"))
+        choice = _choice(config.getoption("--lab-only"), judged)
     except LabError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_JUDGED] = judged
+    config.stash[_CHOICE] = choice
     config.pluginmanager.register(About())
     config.pluginmanager.import_plugin(FIXTURES)  # late: the last of a name counts, and testinfra has a host
     if hasattr(config, "workerinput"):  # a worker of pytest-xdist only sends its reports
@@ -101,6 +106,14 @@ def pytest_configure(config: pytest.Config) -> None:
         warnings.filterwarnings("ignore", category=pluggy.PluggyTeardownRaisedWarning)
     else:
         _put_together(config, judged)
+
+
+def _choice(words: str | None, judged: list[Judged]) -> Choice | None:
+    if words is None:
+        return None
+    choice = Choice(words)
+    choice.check([each.name for each in judged])
+    return choice
 
 
 def _put_together(config: pytest.Config, judged: list[Judged]) -> None:
@@ -127,12 +140,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", [pytest.param(case, marks=_marks(case), id=case.id) for case in _cases(metafunc)])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let pytest's own ``-k`` know each test by the id of its expectation, too."""
+    if (words := about(item)) is not None:
+        item.extra_keyword_matches.add(words["id"])
+
+
 @pytest.hookimpl(trylast=True)  # pytest itself has put together what shares a judge
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes long comes last with each that is judged: most failures are told before.
 
     Where several processes share the work it comes first, and the others tell: nobody is to wait for it at the end.
     """
+    if (choice := config.stash[_CHOICE]) is not None:
+        chosen = [item for item in items if (words := about(item)) and choice.holds(words["id"], words["dataplane"])]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
     shared = hasattr(config, "workerinput")
     judged = [getattr(item, "callspec", None) and item.callspec.params.get("judged") for item in items]  # type: ignore[attr-defined]  # only functions have it
     first = {each: number for number, each in reversed(list(enumerate(judged)))}

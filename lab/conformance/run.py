@@ -34,7 +34,7 @@ class Request:
     level: str | None = None
     """Only expectations of this level, ``core`` or ``extended``; None for both."""
     only: str | None = None
-    """Only what pytest's ``-k`` selects by this."""
+    """Only expectations whose ids hold these words; see ``lab.conformance.choice``."""
     call_seconds: float = CALL_SECONDS
     """A plugin that takes longer for one call hangs."""
     jobs: int = 1
@@ -100,7 +100,7 @@ def _arguments(request: Request, directory: Path) -> list[str]:
         *_spread(request.jobs, directory),
         *([] if request.topology is None else ["--topology", str(request.topology)]),
         *([] if request.level is None else ["-m", request.level]),
-        *([] if request.only is None else ["-k", request.only]),
+        *([] if request.only is None else ["--lab-only", request.only]),
     ]
 
 

@@ -13,6 +13,7 @@ from dataplanes.api import Capability
 from lab.conformance.apart_judge import ApartJudge, Drawn
 from lab.conformance.case import Case, cheapest_first, load_cases
 from lab.conformance.changing import CHANGES, CHANGES_TITLE
+from lab.conformance.choice import OF_KNOWN_BROKEN, expectation_ids
 from lab.conformance.generated import DRAWS, SHIPPED, Draws
 from lab.conformance.host import lacking as host_lacks
 from lab.conformance.judged import Judged
@@ -139,15 +140,10 @@ class Contract:
             pytest.skip(f"{NOT_SUPPORTED}: {error}")
         conclude(judged, promise, failure)
 
-    @pytest.mark.expectation("plugin.known-broken.exists", "What a plugin calls known broken are expectations.")
+    @pytest.mark.expectation(OF_KNOWN_BROKEN, "What a plugin calls known broken are expectations.")
     def test_known_broken_expectations_exist(self, judged: Judged) -> None:
         """A name with a slip in it would excuse nothing, and nobody would notice."""
-        known = [
-            CHANGES,
-            TALKS,
-            *(each.id for each in (*DRAWS, SHIPPED, *PROMISES)),
-            *(case.id for case in load_cases()),
-        ]
+        known = expectation_ids()
         unknown = [glob for glob in judged.known_broken if not any(fnmatchcase(each, glob) for each in known)]
         if unknown:
             pytest.fail(f"known_broken of {judged.name} names no expectation: {', '.join(unknown)}", pytrace=False)

@@ -127,6 +127,28 @@ def test_marks_narrow_the_run(empty: Path, plugins: Path) -> None:
     assert "protocol.tcp.ports-enforced" not in ended.stdout
 
 
+@pytest.mark.parametrize("option", ["--lab-only", "-k"])
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        ("generated.changes", ["test_generated_changes_hold"]),
+        ("generated.conversations", ["test_generated_conversations_hold"]),
+        ("generated.shipped", ["test_shipped_policies_hold"]),
+        ("and-requests", ["test_generated_scenarios_hold"]),
+        ("plugin.sets.large or http.account", ["test_promise_is_kept", "test_expectation_holds"]),
+        ("known-broken and not update", ["test_known_broken_expectations_exist"]),
+    ],
+)
+def test_ids_of_all_kinds_choose(option: str, words: str, chosen: list[str], empty: Path, plugins: Path) -> None:
+    ended = suite(empty, plugins, "--dataplane", "iptables", option, words, "--collect-only", "-q")
+    assert set(re.findall(r"::(test_\w+)", ended.stdout)) == set(chosen)
+
+
+def test_suite_of_which_nothing_is_chosen_is_a_usage_error(empty: Path, plugins: Path) -> None:
+    ended = suite(empty, plugins, "--dataplane", "iptables", "--lab-only", "promise")
+    assert (ended.returncode, "no expectation has such an id; given: 'promise'" in ended.stderr) == (4, True)
+
+
 def test_suite_is_subclassed_in_a_plugins_own_tests(empty: Path, plugins: Path) -> None:
     (empty / "conftest.py").write_text("pytest_plugins = ['lab.conformance.plugin']\n")
     (empty / "test_mine.py").write_text(

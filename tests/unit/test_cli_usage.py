@@ -25,6 +25,8 @@ X_TO_Y = ("explain", TOPOLOGY, "--from", "x/a", "--to", "y/b")
         (("verify", TOPOLOGY, "--dataplane", "nope"), "no such dataplane; given: 'nope'; allowed: iptables"),
         (("verify", TOPOLOGY, "--dataplane", "iptables", "--report", SHIPPED / "README.md"), "is a file"),
         (("conformance", "--dataplane", "nope"), "no such dataplane"),
+        (("conformance", "--only", "generated.changed"), "did you mean 'generated.changes'?"),
+        (("conformance", "--only", "control and"), "--only: cannot be read, at its end"),
         (("conformance", "--profile", "slow"), "'dev', 'ci', 'nightly'"),
         (("conformance", "--topology", "nope.yaml"), "nope.yaml: no such file"),
         (("conformance", "--report", SHIPPED / "README.md"), "is a file"),
