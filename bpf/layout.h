@@ -56,13 +56,15 @@
 #define NUMBER_V4_FACTOR 34 /* what keys are multiplied with; the next ones alike */
 #define NUMBER_V4_SLOT_FACTOR 35
 #define NUMBER_V6_PAGES 36
-#define NUMBER_V6_LINES 37
+#define NUMBER_V6_LINES_SHIFT 37 /* what of 64 bits is left when so many are shifted out is a place */
 #define NUMBER_V6_MORE 38 /* for each of the levels */
 #define NUMBER_V6_FACTOR 39
 #define NUMBER_V6_MORE_FACTOR 40
 #define NUMBER_V6_HOSTS 41
 #define NUMBER_V6_REST 42
 #define NUMBER_V4_TOP 43 /* whether there is anything so short */
+#define NUMBER_V6_HOME_FACTOR 44 /* of /32s: the lower halves of the two factors, shifted up by 32 bits */
+#define NUMBER_V6_SECOND_FACTOR 45
 
 /* IPv4: a bit for each /16 that is listed as a whole, by its bytes as they stand in the packet. A place of sixteen bytes for some /24s, with a code of sixteen bits for
  * each network in them: a tag that tells the /24 from others of this place, the address's last byte up to the network's
@@ -90,14 +92,16 @@
 #define V6_PAGE_BITS 32 /* of an address tell a bit of a page */
 #define V6_LINE_WORDS 8
 #define V6_LINE_NETS 7 /* words of networks; the last one has bits for the whole addresses of its /32s */
+#define V6_PLACE_BITS 9 /* of a number are told by its place, and so not written: there are no fewer than 512 lines */
 #define V6_LEVELS 5
 #define V6_LEVEL_0 32
 #define V6_LEVEL_1 40
 #define V6_LEVEL_2 47
 #define V6_LEVEL_3 54
 #define V6_LEVEL_4 61
-#define V6_MORE 0x8000000000000000ULL /* in the first word of a line: as V4_MORE */
-#define V6_SECOND 0x8000000000000000ULL /* in other words: of a /32 that has another line first */
+#define V6_MORE 0x8000000000000000ULL /* in the last word of a line: as V4_MORE */
+#define V6_SECOND 0x4000000000000000ULL /* in other words: of a /32 that has another line first */
+#define V6_FREE 0x2000000000000000ULL /* no network: unlike what anything is compared with */
 #define V6_SHIFT_BITS 6 /* of a word, the lowest: how far down a network's own bits begin */
 #define V6_HOSTS_EACH 4 /* addresses in a line */
 

@@ -20,40 +20,49 @@ BPF_F_TABLE("array", u32, struct v6_line, v6_more, V6_LEVELS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct v6_hosts, v6_hosts, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, v6_rest, 1, BPF_F_MMAPABLE);
 
-/* The upper bits of an address as they stand in the packet, and in their order of worth. */
-struct v6_upper {
-	u64 sent, high;
-};
-
-/* The bits of a level become a hash, which is a key of its own; those below stay as they are. A /32 is taken as it stands in
- * the packet, which is sooner to be had; what stands behind it is lost when it is multiplied. */
-INLINE u64 v6_mixed(const struct v6_upper *upper, u64 factor, u32 level)
+/* The bits of a level become a hash, which is a key of its own; those below stay as they are. */
+INLINE u64 v6_mixed(u64 high, u64 factor, u32 level)
 {
-	u64 own = level == V6_LEVEL_0 ? upper->sent : upper->high >> (64 - level);
+	return (high >> (64 - level)) * (factor << (64 - level)) | high << level >> level;
+}
 
-	return own * (factor << (64 - level)) | upper->high << level >> level;
+/* The same of a /32, which is taken as it stands in the packet, for that is sooner to be had; what stands behind it is lost
+ * when it is multiplied. */
+INLINE u64 v6_home(u64 sent, u64 factor)
+{
+	return sent * factor | bpf_ntohl(sent >> 32);
+}
+
+INLINE const struct v6_line *v6_home_line(u64 mixed)
+{
+	const struct v6_line *lines = VALUE(V6_LINES);
+
+	/* A power of two: shifting takes less time than a product, and all that follows waits for it. */
+	lines += mixed >> NUMBER(V6_LINES_SHIFT);
+	asm("" : "+r"(lines)); /* or it would be worked out once more for the last word */
+	return lines;
 }
 
 /*
- * A word is the lower 57 bits of such a number, of which the place tells the upper ones, and how many of them, and of
- * itself, are not the network's. It is one if nothing is left of the difference: less one, it is negative. An empty word
- * shifts nothing away, so of second lines a difference counts that is negative before.
+ * A word is the lower 55 bits of such a number, of which the place tells the upper ones, and below them how many bits of the
+ * word, its lowest six among them, are not the network's. The difference still has that number, for our own has zeros
+ * there; shifted by it, it is nothing if the network contains us, and negative when one is taken from it.
  */
-INLINE u64 net_in_v6_line(const struct v6_line *line, u64 mixed, u64 second)
+INLINE s64 net_in_v6_line(const struct v6_line *line, u64 mixed, u64 second)
 {
-	u64 own = mixed << 7 >> 1 | 1 | second, found[] = {0, 0, 0};
+	u64 own = mixed << V6_PLACE_BITS >> (V6_PLACE_BITS - V6_SHIFT_BITS) | second, found[] = {0, 0, 0};
 
 #pragma unroll
 	for (int slot = 0; slot < V6_LINE_NETS; slot++) {
-		u64 word = slot ? line->words[slot] : line->words[slot] & ~V6_MORE, differs = own ^ word;
+		u64 differs = own ^ line->words[slot];
 
 		/* Six bits count, as in every shift of BPF; of C one would have to write that, and pay for it. */
-		asm("%0 >>= %1" : "+r"(differs) : "r"(word));
-		found[slot % 3] |= second ? differs - 1 & ~differs : differs - 1;
+		asm("%0 >>= %0" : "+r"(differs));
+		found[slot % 3] |= differs - 1;
 	}
 	/* Side by side, where the compiler would make a chain of it. */
 	asm("" : "+r"(found[0]), "+r"(found[1]), "+r"(found[2]));
-	return (found[0] | found[1] | found[2]) >> 63;
+	return found[0] | found[1] | found[2];
 }
 
 INLINE u64 address_key(u64 high, u64 low)
@@ -104,50 +113,52 @@ INLINE u64 bit_in_v6_pages(u64 high)
 
 /* What is not in the line of a /32 that has no room for all: another one of its, and the levels below it; -1 if not even
  * they had room. */
-INLINE int in_v6_levels(const struct v6_upper *upper)
+INLINE int in_v6_levels(u64 sent)
 {
 	const u32 levels[V6_LEVELS] = {V6_LEVEL_0, V6_LEVEL_1, V6_LEVEL_2, V6_LEVEL_3, V6_LEVEL_4};
-	u64 found = 0, more = 0, mixed = v6_mixed(upper, NUMBER(V6_MORE_FACTOR), V6_LEVEL_0);
-	struct v6_line *line = VALUE(V6_LINES);
+	u64 more = 0, mixed = v6_home(sent, NUMBER(V6_SECOND_FACTOR));
+	const struct v6_line *line = v6_home_line(mixed);
+	s64 found = net_in_v6_line(line, mixed, V6_SECOND);
 
-	line += place_of(mixed >> 32, 32, NUMBER(V6_LINES));
-	if (net_in_v6_line(line, mixed, V6_SECOND))
+	if (found < 0)
 		return 1;
-	if (!(line->words[0] & V6_MORE))
+	if (!(line->words[V6_LINE_NETS] & V6_MORE))
 		return 0;
 #pragma unroll
 	for (int level = 0; level < V6_LEVELS; level++) {
-		mixed = v6_mixed(upper, NUMBER(V6_MORE_FACTOR), levels[level]);
+		if (level)
+			mixed = v6_mixed(bpf_ntohll(sent), NUMBER(V6_MORE_FACTOR), levels[level]);
 		line = VALUE(V6_MORE);
 		line += level * NUMBER(V6_MORE);
 		line += place_of(mixed >> 32, 32, NUMBER(V6_MORE));
 		found |= net_in_v6_line(line, mixed, 0);
-		more |= line->words[0];
+		more |= line->words[V6_LINE_NETS];
 	}
-	return found ? 1 : more & V6_MORE ? -1 : 0;
+	return found < 0 ? 1 : more & V6_MORE ? -1 : 0;
 }
 
 INLINE int in_v6_tables(const struct packet *packet)
 {
-	struct v6_upper upper = {packet->source_high, bpf_ntohll(packet->source_high)};
-	u64 mixed = v6_mixed(&upper, NUMBER(V6_FACTOR), V6_LEVEL_0), key, hash, in_page = 0;
-	struct v6_line *line = VALUE(V6_LINES);
-	u64 *rest = VALUE(V6_REST);
-	int found;
+	u64 sent = packet->source_high, mixed = v6_home(sent, NUMBER(V6_HOME_FACTOR)), key, hash;
+	const struct v6_line *line = v6_home_line(mixed);
+	s64 found = net_in_v6_line(line, mixed, 0);
+	u64 *rest, last;
+	int beyond;
 
-	line += place_of(mixed >> 32, 32, NUMBER(V6_LINES));
 	if (NUMBER(V6_PAGES)) /* the verifier takes it out where there is none */
-		in_page = bit_in_v6_pages(upper.high);
-	if (net_in_v6_line(line, mixed, 0) | in_page)
+		found |= bit_in_v6_pages(bpf_ntohll(sent)) << 63;
+	if (found < 0)
 		return 1;
-	key = address_key(upper.sent, packet->source_low);
-	if (has_bits(line->words[V6_LINE_NETS], key * NUMBER(V6_FACTOR)) && in_v6_hosts(upper.sent, packet->source_low, key))
+	last = line->words[V6_LINE_NETS];
+	key = address_key(sent, packet->source_low);
+	if (has_bits(last | V6_MORE, key * NUMBER(V6_FACTOR)) && in_v6_hosts(sent, packet->source_low, key))
 		return 1;
-	found = line->words[0] & V6_MORE ? in_v6_levels(&upper) : 0;
-	if (found > 0)
+	beyond = last & V6_MORE ? in_v6_levels(sent) : 0;
+	if (beyond > 0)
 		return 1;
-	hash = upper.high * NUMBER(V6_FACTOR);
-	if (!found && !has_bits(rest[place_of(hash >> 32, 32, NUMBER(V6_REST))], hash))
+	hash = bpf_ntohll(sent) * NUMBER(V6_FACTOR);
+	rest = VALUE(V6_REST);
+	if (!beyond && !has_bits(rest[place_of(hash >> 32, 32, NUMBER(V6_REST))], hash))
 		return 0;
 	return in_v6_trie(packet);
 }

@@ -16,6 +16,7 @@
 #define ETHERTYPE_SERVICE_TAG 0x88a8
 
 #define PROTOCOL_UNKNOWN 256
+#define SOURCE_AT 8 /* in a header of IPv6 */
 
 /* Addresses and ports are as they stand in the packet. */
 struct packet {
@@ -51,11 +52,11 @@ INLINE u64 length_of(__be16 value)
 }
 
 /* Eight bytes at a place that need not be a multiple of eight, which the compiler would make two reads of. */
-INLINE u64 eight_bytes(const void *at)
+INLINE u64 eight_bytes(const void *from, const int offset)
 {
 	u64 value;
 
-	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(value) : "r"(at));
+	asm("%0 = *(u64 *)(%1 + %2)" : "=r"(value) : "r"(from), "i"(offset));
 	return value;
 }
 
@@ -108,8 +109,8 @@ INLINE int parse_ipv6(struct packet *packet, void *at, void *end)
 	if (next + room > end)
 		return CAUSE_PASSED_MALFORMED;
 	packet->version = 6;
-	packet->source_high = eight_bytes(&header->saddr.s6_addr[0]);
-	packet->source_low = eight_bytes(&header->saddr.s6_addr[8]);
+	packet->source_high = eight_bytes(header, SOURCE_AT);
+	packet->source_low = eight_bytes(header, SOURCE_AT + 8);
 	packet->protocol = PROTOCOL_UNKNOWN;
 	protocol = header->nexthdr;
 #pragma unroll
@@ -140,49 +141,56 @@ INLINE int parse_ipv6(struct packet *packet, void *at, void *end)
 }
 
 /*
- * What nearly all packets are, in a straight line: no tag, no option, no extension header, whole, with ports. Tells whether
- * it is one; every other packet is taken apart by parse(), which would say the same of this one.
+ * What nearly all packets are: no tag, no option, no extension header, whole, with ports. These tell whether a packet is
+ * that; every other one is taken apart by parse(), which would say the same of this one. A length that is too short is a
+ * very large one when the least is taken from it.
  */
-INLINE int parse_plain(struct packet *packet, void *at, void *end)
+INLINE int parse_plain_ipv4(struct packet *packet, const struct iphdr *header, void *end)
 {
-	__be16 *ports;
-	__be32 start;
+	const __be16 *ports = (void *)(header + 1), *behind = ports + 2;
+	u64 more = (u64)bpf_ntohs(header->tot_len) - sizeof(*header) - 4;
 
-	/* As long as the shortest of IPv6 with ports: what is shorter is rare. */
-	if (at + sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + 4 > end)
+	if (header->frag_off & bpf_htons(0x1fff) || more > (u64)end - (u64)behind ||
+	    class_of(header->protocol) == CLASS_NONE)
 		return 0;
-	/* The type of the frame, and what the header begins with: version, and length of a header of IPv4. */
-	start = *(__be32 *)(at + 12);
-	at += sizeof(struct ethhdr);
-	if ((start & bpf_htonl(0xffffff00)) == bpf_htonl(ETHERTYPE_IPV4 << 16 | 0x4500)) {
-		struct iphdr *header = at;
-		u64 total = length_of(header->tot_len);
-
-		if (header->frag_off & bpf_htons(0x1fff) || total < sizeof(*header) + 4 ||
-		    total > (u64)end - (u64)at || class_of(header->protocol) == CLASS_NONE)
-			return 0;
-		packet->version = 4;
-		packet->source_low = header->saddr;
-		packet->protocol = header->protocol;
-		ports = at + sizeof(*header);
-	} else if ((start & bpf_htonl(0xfffff000)) == bpf_htonl((u32)ETHERTYPE_IPV6 << 16 | 0x6000)) {
-		struct ipv6hdr *header = at;
-		u64 room = length_of(header->payload_len);
-
-		if (room < 4 || room + sizeof(*header) > (u64)end - (u64)at || class_of(header->nexthdr) == CLASS_NONE)
-			return 0;
-		packet->version = 6;
-		packet->source_high = eight_bytes(&header->saddr.s6_addr[0]);
-		packet->source_low = eight_bytes(&header->saddr.s6_addr[8]);
-		packet->protocol = header->nexthdr;
-		ports = at + sizeof(*header);
-	} else {
-		return 0;
-	}
+	packet->version = 4;
+	packet->source_low = header->saddr;
+	packet->protocol = header->protocol;
 	packet->source_port = ports[0];
 	packet->destination_port = ports[1];
 	packet->ports_known = 1;
 	return 1;
+}
+
+INLINE int parse_plain_ipv6(struct packet *packet, const struct ipv6hdr *header, void *end)
+{
+	const __be16 *ports = (void *)(header + 1), *behind = ports + 2;
+	u64 more = (u64)bpf_ntohs(header->payload_len) - 4;
+
+	if (more > (u64)end - (u64)behind || class_of(header->nexthdr) == CLASS_NONE)
+		return 0;
+	packet->version = 6;
+	packet->source_high = eight_bytes(header, SOURCE_AT);
+	packet->source_low = eight_bytes(header, SOURCE_AT + 8);
+	packet->protocol = header->nexthdr;
+	packet->source_port = ports[0];
+	packet->destination_port = ports[1];
+	packet->ports_known = 1;
+	return 1;
+}
+
+/* The version that a frame may be a plain packet of, by its type and what the header begins with: version, and length of a
+ * header of IPv4. A frame that is shorter than the shortest of IPv6 with ports is not taken for one. */
+INLINE int plain_version(void *at, void *end)
+{
+	__be32 start;
+
+	if (at + sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + 4 > end)
+		return 0;
+	start = *(__be32 *)(at + 12);
+	if ((start & bpf_htonl(0xffffff00)) == bpf_htonl(ETHERTYPE_IPV4 << 16 | 0x4500))
+		return 4;
+	return (start & bpf_htonl(0xfffff000)) == bpf_htonl((u32)ETHERTYPE_IPV6 << 16 | 0x6000) ? 6 : 0;
 }
 
 /* A tag without a VLAN (identifier 0) only states a priority: the kernel takes it off. Any other VLAN's frames belong to

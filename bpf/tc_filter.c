@@ -8,5 +8,5 @@ int tc_flat_v4(struct __sk_buff *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 
-	return cause_of(data, end, KIND_FLAT, KIND_TRIE, 0) >= CAUSE_DROPPED_IPV4 ? TC_ACT_SHOT : TC_ACT_OK;
+	return dropped(data, end, KIND_FLAT, KIND_TRIE, 0) ? TC_ACT_SHOT : TC_ACT_OK;
 }

@@ -23,11 +23,21 @@ BPF_F_TABLE("array", u32, u64, protocol_conditions, 256, BPF_F_MMAPABLE);
 BPF_F_TABLE("lpm_trie", struct key_v4, u64, v4_conditions, TRIE_ENTRIES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct key_v6, u64, v6_conditions, TRIE_ENTRIES, BPF_F_NO_PREALLOC);
 
+// Whether neither of a packet's ports is one that no policy may stop, in whatever protocol and direction.
+INLINE int is_no_failsafe(const struct packet *packet)
+{
+	const u8 *failsafes_of = VALUE(FAILSAFES);
+	u64 answer = failsafes_of[packet->source_port], inbound = failsafes_of[packet->destination_port];
+
+	return !(answer | inbound);
+}
+
 // A denied packet is dropped, unless it is one that no policy may stop, or may be one.
 INLINE u32 deny(const struct packet *packet, u32 cause)
 {
-	u8 *failsafes_of = VALUE(FAILSAFES), *concerning = failsafes_of + FAILSAFE_PROTOCOLS, inbound, answer;
+	const u8 *failsafes_of = VALUE(FAILSAFES), *concerning = failsafes_of + FAILSAFE_PROTOCOLS;
 	const u8 classes = (1 << CLASS_NONE) - 1;
+	u8 inbound, answer;
 
 	concerning += packet->protocol;
 	inbound = failsafes_of[packet->destination_port] & classes << FAILSAFE_INBOUND;
@@ -67,18 +77,21 @@ INLINE u64 conditions_of(const struct packet *packet)
 	return bits ? *bits : 0;
 }
 
-INLINE u32 judge(const struct packet *packet, int v4_kind, int v6_kind, int conditions)
+INLINE int in_v4_list(const struct packet *packet, int kind)
 {
-	u64 asked;
+	return kind == KIND_TRIE ? in_v4_trie(packet) : in_v4_tables(packet);
+}
 
-	if (packet->version == 4) {
-		if (v4_kind == KIND_TRIE ? in_v4_trie(packet) : in_v4_tables(packet))
-			return deny(packet, CAUSE_DROPPED_IPV4);
-	} else {
-		if (v6_kind == KIND_TRIE ? in_v6_trie(packet) : in_v6_tables(packet))
-			return deny(packet, CAUSE_DROPPED_IPV6);
-	}
-	asked = conditions ? conditions_of(packet) : 0;
+INLINE int in_v6_list(const struct packet *packet, int kind)
+{
+	return kind == KIND_TRIE ? in_v6_trie(packet) : in_v6_tables(packet);
+}
+
+// What becomes of a packet whose source is denied under conditions only, if at all.
+INLINE u32 judge_unlisted(const struct packet *packet, int conditions)
+{
+	u64 asked = conditions ? conditions_of(packet) : 0;
+
 	if (!asked)
 		return CAUSE_PASSED_UNLISTED;
 	if (asked & fulfilled(packet))
@@ -86,28 +99,49 @@ INLINE u32 judge(const struct packet *packet, int v4_kind, int v6_kind, int cond
 	return packet->ports_known ? CAUSE_PASSED_OTHER_PORT : CAUSE_PASSED_UNSURE;
 }
 
-// What becomes of a frame and why, which is counted too.
-INLINE u32 cause_of(void *data, void *end, int v4_kind, int v6_kind, int conditions)
+// Counts a packet; tells whether what became of it is that it is dropped.
+INLINE int counted(u32 cause)
 {
-	struct packet packet = {.source_port = FAILSAFE_UNKNOWN, .destination_port = FAILSAFE_UNKNOWN};
-	int passed = -1;
-	u32 cause;
-	u64 *count;
+	u32 place = cause;
+	u64 *count = causes.lookup(&place);
 
-	if (!parse_plain(&packet, data, end))
-		passed = parse(&packet, data, end);
-	cause = passed < 0 ? judge(&packet, v4_kind, v6_kind, conditions) : passed;
-	count = causes.lookup(&cause);
 	if (count)
 		*count += 1;
-	return cause;
+	return cause >= CAUSE_DROPPED_IPV4;
+}
+
+// Whether a frame is dropped. A plain packet, whose ports are nobody's failsafe ports, goes straight on, by version: what
+// comes together with other ways has to be kept, and asked for again.
+INLINE int dropped(void *data, void *end, int v4_kind, int v6_kind, int conditions)
+{
+	struct packet packet = {.source_port = FAILSAFE_UNKNOWN, .destination_port = FAILSAFE_UNKNOWN};
+	int version = plain_version(data, end), passed, listed;
+	void *header = data + sizeof(struct ethhdr);
+
+	if (version == 6 && parse_plain_ipv6(&packet, header, end) && is_no_failsafe(&packet)) {
+		if (in_v6_list(&packet, v6_kind))
+			return counted(CAUSE_DROPPED_IPV6);
+		return counted(judge_unlisted(&packet, conditions));
+	}
+	if (version == 4 && parse_plain_ipv4(&packet, header, end) && is_no_failsafe(&packet)) {
+		if (in_v4_list(&packet, v4_kind))
+			return counted(CAUSE_DROPPED_IPV4);
+		return counted(judge_unlisted(&packet, conditions));
+	}
+	passed = parse(&packet, data, end);
+	if (passed >= 0)
+		return counted(passed);
+	listed = packet.version == 4 ? in_v4_list(&packet, v4_kind) : in_v6_list(&packet, v6_kind);
+	if (listed)
+		return counted(deny(&packet, packet.version == 4 ? CAUSE_DROPPED_IPV4 : CAUSE_DROPPED_IPV6));
+	return counted(judge_unlisted(&packet, conditions));
 }
 
 INLINE int filter(struct xdp_md *context, int v4_kind, int v6_kind, int conditions)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 
-	return cause_of(data, end, v4_kind, v6_kind, conditions) >= CAUSE_DROPPED_IPV4 ? XDP_DROP : XDP_PASS;
+	return dropped(data, end, v4_kind, v6_kind, conditions) ? XDP_DROP : XDP_PASS;
 }
 
 // One program for each way of looking up; what it does not use is not in it.

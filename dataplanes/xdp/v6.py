@@ -46,9 +46,12 @@ def v6_sizes(prefixes: Collection[Prefix]) -> dict[str, int]:
 
 def v6_constants(sizes: Mapping[str, int], factors: Factors) -> dict[int, int]:
     """What stands in the filter for such tables."""
+    home, second = (factor << 32 & _WORD for factor in (factors.first, factors.second))
     return {
         LAYOUT["NUMBER_V6_PAGES"]: sizes["v6_pages"] // _PAGE_WORDS,
-        LAYOUT["NUMBER_V6_LINES"]: sizes["v6_lines"],
+        LAYOUT["NUMBER_V6_LINES_SHIFT"]: 65 - sizes["v6_lines"].bit_length(),
+        LAYOUT["NUMBER_V6_HOME_FACTOR"]: home,
+        LAYOUT["NUMBER_V6_SECOND_FACTOR"]: second,
         LAYOUT["NUMBER_V6_MORE"]: sizes["v6_more"] // _LEVELS,
         LAYOUT["NUMBER_V6_HOSTS"]: sizes["v6_hosts"],
         LAYOUT["NUMBER_V6_REST"]: sizes["v6_rest"],

@@ -23,6 +23,8 @@ __all__ = ["Hosts", "hosts_for"]
 _EACH = LAYOUT["V6_HOSTS_EACH"]
 _WORD = (1 << 64) - 1
 _MIX = 0x9E3779B97F4A7C15
+# Of a line's last word, all bits but the one that is none of whole addresses.
+_BITS = _WORD ^ LAYOUT["V6_MORE"]
 _LOAD = 0.5
 
 
@@ -57,7 +59,7 @@ class Hosts:
         self._lines[places[chosen], rank[fits] * 2 + 1] = low[chosen]
         self._lines[places[chosen], rank[fits] * 2] = high[chosen]
         self._used = len(chosen)
-        np.bitwise_or.at(words, filters[chosen], bits_of(keys[chosen] * self._factors.first))
+        np.bitwise_or.at(words, filters[chosen], self._bits(keys[chosen]))
         left: NDArray[np.int64] = order[~fits]
         return left
 
@@ -74,7 +76,7 @@ class Hosts:
                 self._lines[line, slot] = np.uint64(high)
                 self._used += 1
                 words, its = self._nets.filters(value >> 64)
-                words[its] |= np.uint64(bits_of(_key(high, low) * self._factors.first & _WORD))
+                words[its] |= np.uint64(self._bits(_key(high, low)))
                 return True
         return False
 
@@ -88,7 +90,7 @@ class Hosts:
         words, filters = self._nets.filters(high)
         high, low = as_sent(high, 8), as_sent(low, 8)
         keys = _key(high, low)
-        bits = bits_of(keys * self._factors.first)
+        bits = self._bits(keys)
         found = np.zeros(len(high), np.bool_)
         asked = np.flatnonzero(words[filters] & bits == bits)
         for factor in (self._factors.first, self._factors.second):
@@ -109,6 +111,10 @@ class Hosts:
             if self._lines[line, slot] == high and self._lines[line, slot + 1] == low:
                 return line, slot
         return None
+
+    def _bits(self, keys: Number) -> Number:
+        bits: Number = bits_of(keys * self._factors.first & _WORD) & _BITS
+        return bits
 
     def _place(self, keys: Number, factor: int) -> Number:
         return place_of((keys * factor & _WORD) >> 32, 32, len(self._lines))

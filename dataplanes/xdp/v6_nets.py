@@ -22,24 +22,27 @@ from dataplanes.xdp.slots import Factors, Number, as_sent, place_of, ranks
 __all__ = ["NetLines", "lines_for", "more_for"]
 
 _WORDS, _NETS = LAYOUT["V6_LINE_WORDS"], LAYOUT["V6_LINE_NETS"]
-_SHIFT_BITS, _MORE = LAYOUT["V6_SHIFT_BITS"], LAYOUT["V6_MORE"]
-_SECOND = LAYOUT["V6_SECOND"]
+_PLACE_BITS, _SHIFT_BITS = LAYOUT["V6_PLACE_BITS"], LAYOUT["V6_SHIFT_BITS"]
+_FREE, _SECOND, _MORE = LAYOUT["V6_FREE"], LAYOUT["V6_SECOND"], LAYOUT["V6_MORE"]
 _LEVELS = tuple(LAYOUT[f"V6_LEVEL_{level}"] for level in range(LAYOUT["V6_LEVELS"]))
 _HOME = _LEVELS[0]
 _WORD = (1 << 64) - 1
-# At this load one network in fifty is in a second line.
+# At this load one network in fifty is in a second line; at half of it next to none.
 _LOAD = 0.6
 # So many whole addresses set half of the bits of a line's word.
 _HOSTS = 12
 # Of fewer lines, the numbers of one have more lower bits than a word has.
-_FEWEST = 128
+_FEWEST = 1 << _PLACE_BITS
 _FEWER = 128
 """How many times fewer lines each level has than there are at first."""
 
 
 def lines_for(nets: int, hosts: int) -> int:
-    """How many lines so many networks need, with room to grow, and so many whole addresses for their bits."""
-    return max(_FEWEST, int(nets / _NETS / _LOAD), hosts // _HOSTS)
+    """How many lines so many networks need, with room to grow, and so many whole addresses for their bits.
+
+    A power of two, so that the filter finds a line by a shift.
+    """
+    return 1 << (max(_FEWEST, int(nets / _NETS / _LOAD), hosts // _HOSTS) - 1).bit_length()
 
 
 def more_for(prefixes: Iterable[Prefix], lines: int) -> int:
@@ -60,22 +63,23 @@ class _Way:
     lines: Words
     factor: int
     bits: int
-    first_slot: int
     flag: int
 
     def find(self, high: int, length: int) -> tuple[int, int]:
         """The place of a network, and its word there."""
         mixed = _mixed(high, self.factor, self.bits) & _WORD
-        word = _word(mixed & (1 << 57) - 1, 64 - length + _SHIFT_BITS) | self.flag
+        word = _word(mixed, 64 - length + _SHIFT_BITS) | self.flag
         return place_of(mixed >> 32, 32, len(self.lines)), word
 
 
 class NetLines:
-    """The lines of one filter; networks are given by upper halves and lengths."""
+    """The lines of one filter, which are empty at first; networks are given by upper halves and lengths."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], factors: Factors) -> None:
         self._home: Words = arrays["v6_lines"].reshape(-1, _WORDS)
         self._more: Words = arrays["v6_more"].reshape(len(_LEVELS), -1, _WORDS)
+        self._home[:, :_NETS] = _FREE
+        self._more[:, :, :_NETS] = _FREE
         self._factors = factors
         self._used = [0] * (1 + len(_LEVELS))
 
@@ -109,13 +113,11 @@ class NetLines:
             place, word = way.find(high, length)
             if self._slot(way, place, word) is not None:
                 return True
-            for slot in range(way.first_slot, _NETS):
-                mark = int(way.lines[place, slot]) & _MORE if slot == 0 else 0
-                if int(way.lines[place, slot]) == mark:
-                    way.lines[place, slot] = np.uint64(word | mark)
-                    self._used[way.part] += 1
-                    return True
-            way.lines[place, 0] |= np.uint64(_MORE)
+            if (slot := self._slot(way, place, _FREE)) is not None:
+                way.lines[place, slot] = np.uint64(word)
+                self._used[way.part] += 1
+                return True
+            way.lines[place, _NETS] |= np.uint64(_MORE)
         return False
 
     def remove(self, high: int, length: int) -> bool:
@@ -123,7 +125,7 @@ class NetLines:
         for way in self._ways(length):
             place, word = way.find(high, length)
             if (slot := self._slot(way, place, word)) is not None:
-                way.lines[place, slot] = np.uint64(int(way.lines[place, slot]) & _MORE if slot == 0 else 0)
+                way.lines[place, slot] = np.uint64(_FREE)
                 self._used[way.part] -= 1
                 return True
         return False
@@ -146,13 +148,13 @@ class NetLines:
     def _fill(self, way: _Way, high: Words, shifts: Words, which: NDArray[np.int64]) -> NDArray[np.int64]:
         mixed = _mixed(high[which], way.factor, way.bits)
         places = place_of(mixed >> 32, 32, len(way.lines))
-        taken = np.count_nonzero(way.lines[places, :_NETS] & np.uint64(_MORE - 1), axis=1)
+        taken = np.count_nonzero(way.lines[places, :_NETS] != _FREE, axis=1)
         order, rank = ranks(places)
-        slots = rank + np.maximum(taken[order], way.first_slot)
+        slots = rank + taken[order]
         fits = slots < _NETS
         chosen, left = order[fits], order[~fits]
         way.lines[places[chosen], slots[fits]] = _word(mixed[chosen], shifts[which[chosen]]) | np.uint64(way.flag)
-        way.lines[places[left], 0] |= np.uint64(_MORE)
+        way.lines[places[left], _NETS] |= np.uint64(_MORE)
         self._used[way.part] += len(chosen)
         missing: NDArray[np.int64] = which[left]
         return missing
@@ -160,12 +162,10 @@ class NetLines:
     @staticmethod
     def _look(way: _Way, high: Words) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         mixed = _mixed(high, way.factor, way.bits)
-        words = way.lines[place_of(mixed >> 32, 32, len(way.lines)), :_NETS]
-        marked = words[:, 0] & _MORE != 0
-        words[:, 0] &= _MORE - 1
-        own = (mixed << 7 >> 1 | np.uint64(way.flag))[:, None]
-        same = (own ^ words) >> (words & 63) == 0
-        return (same & (words != 0)).any(axis=1), marked
+        lines = way.lines[place_of(mixed >> 32, 32, len(way.lines))]
+        differs = _own(mixed)[:, None] ^ lines[:, :_NETS] ^ np.uint64(way.flag)
+        found = (differs >> (differs & (1 << _SHIFT_BITS) - 1) == 0).any(axis=1)
+        return found, lines[:, _NETS] & _MORE != 0
 
     def _ways(self, length: int) -> Iterable[_Way]:
         """Where a network may be, one after the other."""
@@ -173,29 +173,37 @@ class NetLines:
         return self._home_way(second=False), self._home_way(second=True), self._level_way(level)
 
     def _home_way(self, second: bool) -> _Way:
-        if second:  # the first word has the mark where others have the flag
-            return _Way(0, self._home, self._factors.second, _HOME, 1, _SECOND)
-        return _Way(0, self._home, self._factors.first, _HOME, 0, 0)
+        if second:
+            return _Way(0, self._home, self._factors.second, _HOME, _SECOND)
+        return _Way(0, self._home, self._factors.first, _HOME, 0)
 
     def _level_way(self, level: int) -> _Way:
-        return _Way(level + 1, self._more[level], self._factors.second, _LEVELS[level], 0, 0)
+        return _Way(level + 1, self._more[level], self._factors.second, _LEVELS[level], 0)
 
     @staticmethod
     def _slot(way: _Way, place: int, word: int) -> int | None:
         known = [int(each) for each in way.lines[place, :_NETS]]
-        known[0] &= _MORE - 1
         return known.index(word) if word in known else None
 
 
 def _mixed(high: Number, factor: int, level: int) -> Number:
-    """The bits of a level become a hash that is a key of its own; those below stay (``v6_mixed`` of the filter)."""
+    """The bits of a level become a hash that is a key of its own; those below stay.
+
+    These are ``v6_mixed`` and ``v6_home`` of the filter.
+    """
     own = high >> 64 - level
     mixed: Number = (as_sent(own, 4) if level == _HOME else own) * (factor & (1 << level) - 1) << (64 - level) & _WORD
     mixed |= high & (1 << (64 - level)) - 1
     return mixed
 
 
+def _own(mixed: Number) -> Number:
+    """What of such a number is in words, where it is there."""
+    own: Number = (mixed << _PLACE_BITS & _WORD) >> _PLACE_BITS - _SHIFT_BITS
+    return own
+
+
 def _word(mixed: Number, shift: Number) -> Number:
     """What stands for a network: the lower bits of its number, and how many of the word are not its own."""
-    word: Number = (mixed << 7 & _WORD) >> 1 >> shift << shift | shift
+    word: Number = _own(mixed) >> shift << shift | shift
     return word

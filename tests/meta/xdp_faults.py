@@ -53,26 +53,28 @@ TEXT_FAULTS = (
     ),
     TextFault("skips-extensions-of-one-length", "parse.h", "(extension[1] + 1) * 8;", "8;"),
     TextFault("reads-ports-in-later-fragments", "parse.h", "if (!(header->frag_off & bpf_htons(0x1fff)))", "if (1)"),
-    TextFault("takes-later-fragments-for-plain", "parse.h", "header->frag_off & bpf_htons(0x1fff) || total", "total"),
+    TextFault("takes-later-fragments-for-plain", "parse.h", "header->frag_off & bpf_htons(0x1fff) || more", "more"),
     TextFault(
         "takes-options-for-plain", "parse.h",
         "(start & bpf_htonl(0xffffff00)) == bpf_htonl(ETHERTYPE_IPV4 << 16 | 0x4500)",
         "(start & bpf_htonl(0xfffff000)) == bpf_htonl(ETHERTYPE_IPV4 << 16 | 0x4000)",
     ),
-    TextFault("takes-what-is-cut-short-for-plain", "parse.h", "		    total > (u64)end - (u64)at ||", "		   "),
-    TextFault("takes-short-ipv6-for-plain", "parse.h", "room < 4 || room + sizeof", "room + sizeof"),
+    TextFault("takes-what-is-cut-short-for-plain", "parse.h", "|| more > (u64)end - (u64)behind ||", "||"),
+    TextFault("takes-short-ipv6-for-plain", "parse.h", "(header->payload_len) - 4;", "(header->payload_len);"),
     TextFault("reads-ports-in-later-ipv6-fragments", "parse.h", "	if (!later)\n", "	if (1)\n"),
     TextFault(
         "mixes-up-the-byte-order", "parse.h",
-        "header->saddr;\n	packet->protocol", "bpf_ntohl(header->saddr);\n	packet->protocol",
+        "header->saddr;\n	packet->protocol = header->protocol;\n	if",
+        "bpf_ntohl(header->saddr);\n	packet->protocol = header->protocol;\n	if",
     ),
     TextFault(
         "mixes-up-the-byte-order-of-plain-packets", "parse.h",
-        "header->saddr;\n		packet->protocol", "bpf_ntohl(header->saddr);\n		packet->protocol",
+        "header->saddr;\n	packet->protocol = header->protocol;\n	packet->source_port",
+        "bpf_ntohl(header->saddr);\n	packet->protocol = header->protocol;\n	packet->source_port",
     ),
     TextFault(
         "mixes-up-the-byte-order-of-ports", "xdp_filter.c",
-        "failsafes_of[packet->destination_port]", "failsafes_of[bpf_ntohs(packet->destination_port) & 0xffff]",
+        "failsafes_of[packet->destination_port] &", "failsafes_of[bpf_ntohs(packet->destination_port) & 0xffff] &",
     ),
     TextFault("takes-a-header-for-20-bytes", "parse.h", "length = header->ihl * 4;", "length = 20;"),
     TextFault(
@@ -82,6 +84,8 @@ TEXT_FAULTS = (
     TextFault(
         "forgets-answers-of-failsafe-ports", "xdp_filter.c", "(inbound | answer) &", "inbound &",
     ),
+    TextFault("takes-failsafe-ports-for-none", "xdp_filter.c", "return !(answer | inbound);", "return 1;"),
+    TextFault("asks-for-one-port-only", "xdp_filter.c", "!(answer | inbound)", "!inbound"),
     TextFault("forgets-ipv6", "parse.h", "	if (type == ETHERTYPE_IPV6)\n", "	if (0)\n"),
 )  # fmt: skip
 
@@ -93,13 +97,14 @@ TABLE_FAULTS = (
     ),
     TextFault("looks-at-half-a-place", "lists_v4.h", "& others_in_v4_codes(place->halves[1], own)", ""),
     TextFault("takes-neighbours-for-one", "lists_v4.h", "| last_byte << 1", "| (last_byte << 1 & 0x1f0)"),
-    TextFault("looks-at-no-second-line", "lists_v6.h", "if (net_in_v6_line(line, mixed, V6_SECOND))", "if (0)"),
+    TextFault("looks-at-no-second-line", "lists_v6.h", "net_in_v6_line(line, mixed, V6_SECOND)", "0"),
+    TextFault("takes-second-lines-for-first-ones", "lists_v6.h", "V6_SHIFT_BITS) | second", "V6_SHIFT_BITS)"),
     TextFault("looks-at-no-level", "lists_v6.h", "found |= net_in_v6_line(line, mixed, 0);", ""),
     TextFault(
         "forgets-whole-addresses",
         "lists_v6.h",
-        "if (has_bits(line->words[V6_LINE_NETS]",
-        "if (0 && has_bits(line->words[0]",
+        "if (has_bits(last",
+        "if (0 && has_bits(last",
     ),
     TextFault("takes-part-of-a-line", "lists_v6.h", "slot < V6_LINE_NETS; slot++", "slot < V6_LINE_NETS - 1; slot++"),
 )
