@@ -182,7 +182,7 @@ class NetLines:
 
     @staticmethod
     def _slot(way: _Way, place: int, word: int) -> int | None:
-        known = [int(each) for each in way.lines[place, :_NETS]]
+        known = way.lines[place, :_NETS].tolist()
         return known.index(word) if word in known else None
 
 
