@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import chain, permutations
+from itertools import chain, permutations, product
 
 from dataplanes.api import Capability
 from lab.conformance.needs import needed_by_flow
@@ -83,11 +83,7 @@ class Regions:
     def flows(self) -> Iterator[Flow]:
         """First and last of every region: what stands at its borders, or alone in it."""
         for way in self.ways():
-            source, destination, protocol, family, icmp = way
-            yield from [
-                Flow(source, destination, protocol, port, family, source_port, icmp)
-                for source_port, port in self._borders(way)
-            ]
+            yield from _flow((way, None, None)).between(self._borders(way))
 
     def region(self, flow: Flow) -> Region:
         """The region of a flow."""
@@ -191,11 +187,12 @@ class Regions:
         sources, destinations = self.oracle.stretches(way)
         told_apart = (port for port in _edges(sources) if sources[port] != sources[None])
         source_ports, ports = [*dict.fromkeys((*_SOURCE_PORTS, *told_apart))], [*_edges(destinations)]
-        every = len(source_ports) * len(ports) <= _MOST_A_WAY
+        if len(source_ports) * len(ports) <= _MOST_A_WAY:
+            return [*product(source_ports, ports)]
         return [
             (source_port, port)
             for number, source_port in enumerate(source_ports)
-            for port in (ports if every or source_port is None else ports[number % len(ports) :: _SPREAD])
+            for port in (ports if source_port is None else ports[number % len(ports) :: _SPREAD])
         ]
 
 

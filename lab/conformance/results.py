@@ -81,9 +81,11 @@ class Columns(Sequence[Row]):
 
     def amiss(self) -> list[Row]:
         """The rows of which something else was seen than is expected, and what was not observed at all."""
-        expected = [_WORD[verdict.allowed] for verdict in self.verdicts]
-        places = [place for place, seen in enumerate(self.observed) if seen != expected[place]]
-        return [self[place] for place in places]
+        expected: list[Observed | None] = [_WORD[verdict.allowed] for verdict in self.verdicts]
+        observed = list(self.observed)
+        if observed == expected:  # as it mostly is
+            return []
+        return [self[place] for place, seen in enumerate(observed) if seen != expected[place]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Results:
     @property
     def conformant(self) -> bool:
         """Whether every row that was observed is as expected."""
-        return not self.wrong and not self.inconclusive
+        return not any(row.wrong or row.observed == "inconclusive" for row in self._amiss())
 
     def summary(self) -> dict[str, int]:
         """Counts as the design names them: allowed and denied are observed ones, or expected if nothing was sent."""

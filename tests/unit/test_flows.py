@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.errors import LabError, LabErrors, TopologyError
+from lab.errors import LabError, LabErrors, Place, TopologyError
 from lab.protocols import ICMP, ICMPV6, TCP, UDP, UDPLITE
 from lab.schema import MAX_ERRORS
 from lab.topology import Flow, HttpRequest, IcmpHeader, Topology, default_flows
@@ -33,6 +34,13 @@ def topology(tmp_path_factory: pytest.TempPathFactory) -> Topology:
     path = tmp_path_factory.mktemp("flows") / "lab.yaml"
     path.write_text(TEXT)
     return load_topology(path)
+
+
+def test_flow_between_other_ports_is_the_flow_in_all_else() -> None:
+    flow = Flow("x/both", "client", ICMP, None, 6, None, IcmpHeader(1, 2), HttpRequest("GET", "/"), Place("f"))
+    assert flow.between([(None, 80), (53, 1)]) == [replace(flow, port=80), replace(flow, port=1, source_port=53)]
+    assert [each.place for each in flow.between([(1, 2)])] == [flow.place]
+    assert hash(flow.between([(None, None)])[0]) == hash(flow)
 
 
 def flows_of(folder: Path, topology: Topology, text: str) -> tuple[Flow, ...]:
