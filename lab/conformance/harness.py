@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,6 +28,7 @@ from lab.traffic.ends import NodePortOf
 from lab.traffic.forwarding import set_forwarding
 from lab.traffic.node_ports import forward_node_ports
 from lab.traffic.prober import Observation, Prober
+from lab.traffic.together import together
 from lab.traffic.volley import Arrival
 
 if TYPE_CHECKING:
@@ -98,11 +98,9 @@ class Harness:
         ``known``: the topology as the cluster knows it meanwhile, with other labels, or without some workloads.
         """
         self._forward(resources)
-        with self._rollout.of(resources, known) as steps, ThreadPoolExecutor(max_workers=len(steps)) as nodes:
+        with self._rollout.of(resources, known) as steps:
             # Nodes are machines of their own, and most of an apply is waiting for the kernel: all wait together.
-            done = [nodes.submit(self._plugins[name].apply, *step) for name, step in steps.items()]
-            for each in done:
-                each.result()
+            together(partial(self._plugins[name].apply, *step) for name, step in steps.items())
             if self._sidecars is not None:
                 self._sidecars[0].enforce({name: snapshot for name, (snapshot, _) in steps.items()})
         self._serve(resources)

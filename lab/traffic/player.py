@@ -106,7 +106,7 @@ class Player:
             refused = self._send(flow.source, flow.family, frames, wire.destination)
             settled = self._lab.settle()
             seen, end = self._seen(taps, frames)
-            losses = meter.losses()
+            losses = None if seen is Seen.WHOLE else meter.losses()  # what has arrived was not lost
         if seen is Seen.WHOLE:
             speech.heard(line)
         return self._observed(seen, end, refused=refused, settled=settled, losses=losses)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Side by side, what the kernel makes wait: for each packet socket that opens a ring, or closes, a grace period."""
+"""Side by side, what waits for the kernel: a packet socket that opens a ring or closes, a node that takes its rules."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ Result = TypeVar("Result")
 
 
 def together(works: Iterable[Callable[[], Result]]) -> list[Result]:
-    """Do all of them at once, each in a thread, and give their results in order; raises what the first of them raises.
+    """Do all of them at once, in threads, and give their results in order; raises what the first of them raises.
 
     When this returns or raises, all have ended. Grace periods (12 ms each here) that are waited for together are one.
     """
     waiting = list(works)
-    with ThreadPoolExecutor(max(len(waiting), 1)) as threads:
+    if len(waiting) < 2:
+        return [work() for work in waiting]
+    with ThreadPoolExecutor(len(waiting)) as threads:
         done = [threads.submit(work) for work in waiting]
     return [each.result() for each in done]
