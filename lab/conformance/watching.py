@@ -20,8 +20,9 @@ from lab.conformance.states import State
 from lab.conformance.wording import flow_text
 from lab.oracle import PartialOracle
 from lab.oracle.verdict import DefaultDecision, Verdict
+from lab.policy.resources import Resources
 from lab.protocols import UDP
-from lab.topology import Flow, Topology
+from lab.topology import Flow, Topology, address_of
 from lab.traffic.observation import Observation, Reason
 from lab.traffic.stream import Passage, Stream, Watch
 
@@ -68,7 +69,8 @@ def watches_of(harness: Harness, flows: Sequence[Flow], old: State, new: State) 
     """Those flows on which two policies agree, and UDP flows that the old one allows, to be held.
 
     Flows with a node at either end are left out, and those that change with a workload that comes or goes; so is one
-    that conntrack would take for another's answer, and one that no node denies under both.
+    that conntrack would take for another's answer, and one that no node denies under both. Nor is one held that gets
+    its node's address on its way: an answer to the address that it began with is none to conntrack.
     """
     oracles = [PartialOracle(harness.topology, each.resources, each.known) for each in (old, new)]
     before, after = (each.verdicts(flows) for each in oracles)
@@ -80,13 +82,27 @@ def watches_of(harness: Harness, flows: Sequence[Flow], old: State, new: State) 
             continue
         if flow.source == flow.destination or (first.allowed is not second.allowed and not first.allowed):
             continue
-        if first.allowed is not second.allowed and (flow.protocol != UDP or oracles[1].unknown(flow) is not None):
+        held = first.allowed is not second.allowed
+        if held and (flow.protocol != UDP or oracles[1].unknown(flow) is not None):
+            continue
+        if held and _is_masqueraded(flow, harness.topology, old.resources):
             continue
         if not first.allowed and not _denied_throughout(flow, oracles, harness.topology):
             continue
         taken.add(pair)
-        found.append(Watch(flow, first.allowed, held=first.allowed is not second.allowed))
+        found.append(Watch(flow, first.allowed, held=held))
     return found
+
+
+def _is_masqueraded(flow: Flow, topology: Topology, resources: Resources) -> bool:
+    """Whether a flow leaves a pool for no pool, and its node gives it an address of its own."""
+    source, destination = (
+        None if end is None else address_of(end, flow.family)
+        for end in (topology.end(flow.source), topology.end(flow.destination))
+    )
+    pools = resources.ip_pools
+    leaves = any(pool.nat_outgoing and source in pool.cidr for pool in pools if source is not None)
+    return leaves and not any(destination in pool.cidr for pool in pools if destination is not None)
 
 
 def _denied_throughout(flow: Flow, oracles: Sequence[PartialOracle], topology: Topology) -> bool:
