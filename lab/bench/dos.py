@@ -48,6 +48,10 @@ USUAL: Final = Effort(1, 11 * 60)
 """On a busy machine, too, it is to end within 15 minutes."""
 FULL: Final = Effort(3, math.inf)
 
+_SHARES: Final = "xdp.of_limit"
+"""What begins so divides figures that are near one another, so that each round needs more than one of each."""
+_TURNS: Final = 5
+
 _MILLION: Final = 1_000_000
 _UNIT: Final = "ns a packet"
 _CLIENT: Final = "client"
@@ -83,7 +87,8 @@ def run(
         names = dict.fromkeys((*chain(*RATIOS.values()), *COURSES))
         measured = {name: partial(_measure, lab, ways, floods, COURSES[name]) for name in names}
         say(f"measuring {len(measured)} rows in {rounds} rounds")
-        figures = interleave(rounds, measured, until)
+        turns = dict.fromkeys(chain(*(rows for what, rows in RATIOS.items() if what.startswith(_SHARES))), _TURNS)
+        figures = interleave(rounds, measured, until, turns)
         rounds = len(figures[RATIOS["xdp.over_lpm"][0]])
         say(f"measuring what a connection keeps in {rounds} rounds")
         kept = _victims(lab, floods, rounds)

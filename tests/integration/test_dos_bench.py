@@ -74,9 +74,14 @@ def test_full_measures_three_times_the_rounds_without_an_end(monkeypatch: pytest
     asked: list[tuple[int, float]] = []
     sound = dos.interleave
 
-    def one(rounds: int, measured: dict[str, Callable[[], float]], until: float = math.inf) -> dict[str, list[float]]:
+    def one(
+        rounds: int,
+        measured: dict[str, Callable[[], float]],
+        until: float = math.inf,
+        turns: dict[str, int] | None = None,
+    ) -> dict[str, list[float]]:
         asked.append((rounds, until))
-        return sound(1, measured)
+        return sound(1, measured, until, turns)
 
     monkeypatch.setattr(dos, "interleave", one)
     dos.run(5, dos.FULL, most=4000)
