@@ -12,7 +12,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from os import sched_getaffinity
 from statistics import median
 from typing import Any, Final, Self
@@ -103,17 +102,12 @@ LEAST_ROUNDS: Final = 5
 
 
 def interleave(
-    rounds: int,
-    measured: Mapping[str, Callable[[], float]],
-    until: float = math.inf,
-    turns: Mapping[str, int] | None = None,
+    rounds: int, measured: Mapping[str, Callable[[], float]], until: float = math.inf
 ) -> dict[str, list[float]]:
     """Measure all things once a round, so many rounds; each callable does its work and returns the figure.
 
     Every other round runs backwards, so that what comes after what evens out. The figures are by name, in the
     order of the rounds. After ``until`` (of ``time.monotonic``) no round begins, once there are LEAST_ROUNDS.
-    Neighbours that ``turns`` gives the same number are measured so many times a round, in turns, and their figures are
-    the medians: for what is short, and near to what it is divided by.
     """
     if rounds < 1:
         raise LabError("no round to measure", value=rounds, allowed="1 or more")
@@ -122,11 +116,8 @@ def interleave(
         if turn >= LEAST_ROUNDS and time.monotonic() > until:
             break
         names = list(measured)[:: 1 if turn % 2 == 0 else -1]
-        for times, group in groupby(names, lambda name: (turns or {}).get(name, 1)):
-            together = list(group)
-            taken = [[measured[name]() for name in together] for _ in range(times)]
-            for name, each in zip(together, zip(*taken, strict=True), strict=True):
-                figures[name].append(median(each))
+        for name in names:
+            figures[name].append(measured[name]())
     return figures
 
 

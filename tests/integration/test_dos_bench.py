@@ -48,7 +48,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_row_and_every_ratio_that_is_promised_is_there() -> None:
     said: list[str] = []
     told = dos.run(1, most=4000, tell=said.append).to_dict()
-    assert [line.split()[0] for line in said] == ["setting", "measuring", "measuring"]
+    assert [line.split()[0] for line in said] == ["setting", "measuring", "measuring", "measuring"]
     assert set(told["ratios"]) >= PROMISED
     rows = {row["what"]: row for row in told["rows"]}
     assert set(rows) >= ROWS | set(dos.COURSES)
@@ -74,14 +74,9 @@ def test_full_measures_three_times_the_rounds_without_an_end(monkeypatch: pytest
     asked: list[tuple[int, float]] = []
     sound = dos.interleave
 
-    def one(
-        rounds: int,
-        measured: dict[str, Callable[[], float]],
-        until: float = math.inf,
-        turns: dict[str, int] | None = None,
-    ) -> dict[str, list[float]]:
+    def one(rounds: int, measured: dict[str, Callable[[], float]], until: float = math.inf) -> dict[str, list[float]]:
         asked.append((rounds, until))
-        return sound(1, measured, until, turns)
+        return sound(1, measured)
 
     monkeypatch.setattr(dos, "interleave", one)
     dos.run(5, dos.FULL, most=4000)

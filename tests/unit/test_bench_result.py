@@ -47,19 +47,6 @@ def test_interleaved_things_take_turns_and_change_their_order():
     assert figures == {"a": [1.0, 4.0, 5.0], "b": [2.0, 3.0, 6.0]}
 
 
-def test_neighbours_with_several_turns_are_measured_alternately_and_give_their_medians():
-    calls: list[str] = []
-
-    def measured(name: str) -> float:
-        calls.append(name)
-        return float(len(calls))
-
-    named = {name: lambda name=name: measured(name) for name in "abc"}
-    figures = interleave(2, named, turns={"a": 3, "b": 3})
-    assert "".join(calls) == "ababab" + "c" + "c" + "bababa"
-    assert figures == {"a": [3.0, 12.0], "b": [4.0, 11.0], "c": [7.0, 8.0]}
-
-
 def test_rounds_end_early_when_time_is_up_but_not_before_there_are_enough():
     assert len(interleave(9, {"a": lambda: 1.0}, until=0)["a"]) == LEAST_ROUNDS
     assert len(interleave(2, {"a": lambda: 1.0}, until=0)["a"]) == 2
