@@ -67,7 +67,7 @@ def test_sound_dataplanes_pass(dataplane: type[IptablesDataplane | NftablesDatap
     assert RESTART.broken(Judged(dataplane)) is None
 
 
-@pytest.mark.parametrize("name", ["gone-workload-stays", "labels-stay"])
+@pytest.mark.parametrize("name", ["gone-workload-stays", "late-workload-waits"])
 def test_fault_of_a_dataplane_that_does_not_follow_the_cluster_is_found(name: str, judge: Judge) -> None:
     fault = next(each for each in CLUSTER_FAULTS if each.name == name)
     changing = Changing(judge, lay(fault, NftablesDataplane))
