@@ -174,7 +174,7 @@ def _nets(side: SnapshotSide, which: Side, family: Family, scene: Scene) -> Iter
         raise _NeverMatches
     for given, operator in ((() if _cover_all(nets) else nets, "=="), (not_nets, "!=")):
         if given:
-            value = net_value(given[0]) if len(given) == 1 else lookup(scene.use(ListedNets(family, given)))
+            value = net_value(given[0]) if len(given) == 1 else lookup(scene.use(ListedNets.of(family, given)))
             yield match(address(family, _ADDRESS_FIELDS[which]), value, operator)
 
 
@@ -234,7 +234,7 @@ class _Ports:
     def _listed(self, ports: Sequence[PortRange], operator: str = "==") -> Json:
         field = transport(_PORT_FIELDS[self.which])
         if len(ports) > 1:
-            return match(field, lookup(self.scene.use(ListedPorts(tuple(ports)))), operator)
+            return match(field, lookup(self.scene.use(ListedPorts.of(ports))), operator)
         (only,) = ports
         return match(field, only.first if only.first == only.last else {"range": [only.first, only.last]}, operator)
 

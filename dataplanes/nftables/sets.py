@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from dataplanes.api import DataplaneError, IpSet, Net, PortMember, PortRange, Snapshot
 from dataplanes.nftables.names import digest, named
@@ -62,15 +62,20 @@ class SnapshotSet:
 
 @dataclass(frozen=True, slots=True)
 class ListedNets:
-    """The networks of one family that a rule lists, none of prefix length 0."""
+    """The networks of one family that a rule lists, none of prefix length 0, in order."""
 
     family: Family
     nets: tuple[Net, ...]
 
+    @classmethod
+    def of(cls, family: Family, nets: Iterable[Net]) -> Self:
+        """The same set in whatever order a rule lists them."""
+        return cls(family, tuple(sorted(nets, key=_place)))
+
     @property
     def name(self) -> str:
         """``nets4/HASH``."""
-        return f"nets{self.family}/{digest(' '.join(sorted(map(str, self.nets))))}"
+        return f"nets{self.family}/{digest(' '.join(map(str, self.nets)))}"
 
     def define(self, scene: Scene) -> Set:  # noqa: ARG002 - it says all by itself
         """The set."""
@@ -79,18 +84,23 @@ class ListedNets:
 
 @dataclass(frozen=True, slots=True)
 class ListedPorts:
-    """The port numbers and ranges that a rule lists."""
+    """The port numbers and ranges that a rule lists, in order; ranges that meet are one."""
 
     ports: tuple[PortRange, ...]
+
+    @classmethod
+    def of(cls, ports: Iterable[PortRange]) -> Self:
+        """The same set in whatever order a rule lists them."""
+        return cls(tuple(_joined(ports)))
 
     @property
     def name(self) -> str:
         """``ports/HASH``."""
-        return f"ports/{digest(' '.join(f'{found.first}-{found.last}' for found in _joined(self.ports)))}"
+        return f"ports/{digest(' '.join(f'{found.first}-{found.last}' for found in self.ports))}"
 
     def define(self, scene: Scene) -> Set:  # noqa: ARG002 - it says all by itself
-        """The set; of ranges that meet it holds one."""
-        ranges = list(_joined(self.ports))
+        """The set."""
+        ranges = self.ports
         elements: dict[str, int | Json] = {
             f"{found.first}-{found.last}": found.first
             if found.first == found.last
@@ -102,10 +112,14 @@ class ListedPorts:
 
 def _net_set(name: str, family: Family, nets: Iterable[Net]) -> Set:
     """A hash of addresses where there are no networks among them, otherwise intervals."""
-    found = sorted(nets, key=lambda net: (int(net.network_address), net.prefixlen))
+    found = sorted(nets, key=_place)
     interval = any(net.prefixlen != net.max_prefixlen for net in found)
     kept = _widest(found) if interval else found
     return Set(name, _ADDRESS[family], {str(net): net_value(net) for net in kept}, interval=interval)
+
+
+def _place(net: Net) -> tuple[int, int]:
+    return int(net.network_address), net.prefixlen
 
 
 def _widest(nets: Iterable[Net]) -> Iterator[Net]:

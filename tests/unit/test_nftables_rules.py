@@ -149,3 +149,15 @@ def test_rule_that_cannot_be_expressed_is_refused(found, message):
     assert {CLIENTS.set_id, HTTP.set_id} == set(Scene().snapshot.ip_sets)
     with pytest.raises(DataplaneError, match=message):
         expressions(found)
+
+
+def test_lists_that_differ_in_order_alone_are_one_set():
+    scene = Scene()
+    for given, numbers in (
+        (("10.0.2.0/24", "10.0.10.0/24"), (80, 443, 81)),
+        (("10.0.10.0/24", "10.0.2.0/24"), (443, 81, 80)),
+    ):
+        found = rule(protocol=6, source=side(nets=nets(*given)), destination=side(ports=ports(*numbers)))
+        assert [*rules_of(found, scene, (DROP,), "about")]
+    assert len(scene.used) == 4
+    assert len(set(scene.used)) == 2
