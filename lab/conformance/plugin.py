@@ -154,8 +154,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Where several processes share the work it comes first, and the others tell: nobody is to wait for it at the end.
     """
     if (choice := config.stash[_CHOICE]) is not None:
-        chosen = [item for item in items if (words := about(item)) and choice.holds(words["id"], words["dataplane"])]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        chosen: list[pytest.Item] = []
+        others: list[pytest.Item] = []
+        for item in items:
+            is_chosen = (words := about(item)) and choice.holds(words["id"], words["dataplane"])
+            (chosen if is_chosen else others).append(item)
+        config.hook.pytest_deselected(items=others)
         items[:] = chosen
     shared = hasattr(config, "workerinput")
     judged = [getattr(item, "callspec", None) and item.callspec.params.get("judged") for item in items]  # type: ignore[attr-defined]  # only functions have it
